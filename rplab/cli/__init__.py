@@ -1,0 +1,1 @@
+"""The `rplab` command line."""

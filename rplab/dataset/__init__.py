@@ -1,0 +1,1 @@
+"""From rows to data sets: convert, normalise, split, views, data card."""

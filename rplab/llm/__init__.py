@@ -1,0 +1,1 @@
+"""Language models: base, SFT, merge, GRPO, rewards, evaluation."""

@@ -1,0 +1,1 @@
+"""The session: text model, parser, translator, voice, speaker."""

@@ -1,0 +1,1 @@
+"""KO->JA: prompt format, training, translation, evaluation."""
