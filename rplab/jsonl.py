@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from rplab.errors import DataError, StorageError
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 
 def dumps(value: Any) -> str:

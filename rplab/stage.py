@@ -27,7 +27,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +63,10 @@ class Progress:
     message: str = ""
 
 
+def _ignore_progress(_: Progress) -> None:
+    """Nobody watches."""
+
+
 @dataclass(frozen=True)
 class StageContext:
     """What a running stage may touch."""
@@ -71,7 +75,7 @@ class StageContext:
     """Empty directory for the results; files below `logs/` do not enter the content digest."""
     resume: Path
     """Survives a kill; holds journals and checkpoints; deleted after publishing."""
-    report: Callable[[Progress], None] = lambda progress: None
+    report: Callable[[Progress], None] = _ignore_progress
     """Call as often as wanted; the receiver throttles."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Set when the run was asked to stop: save what is needed to resume, then call `check_stop`."""
@@ -150,7 +154,7 @@ def run_stage(
     inputs: Mapping[str, Artifact],
     store: Path,
     *,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[Progress], None] = _ignore_progress,
     stop: threading.Event | None = None,
     force: bool = False,
 ) -> StageRun:
@@ -251,7 +255,7 @@ def _fsync(path: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Generator[None]:
     """Hold an advisory lock; the kernel drops it when the process dies, however it dies."""
     with path.open("a") as handle:
         try:

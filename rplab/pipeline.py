@@ -1,0 +1,230 @@
+"""The pipeline: every stage once, in the order in which it is told, and what each is made from.
+
+    card + pack --> singleturn -> normalise --+
+             `----> scenarios  -> dialogues --+-> dataset --> base -> sft1 -> sft2 -> merge -> grpo -> grpo_merge -> evaluate --+
+                                                   `-------> (base) -> translator -> translator_eval --------------------------+-> character
+
+This table is the only wiring; `rplab run` and the Prefect flows both walk it.
+
+To add a stage: add its config to `rplab/profile.py` and a `Node` here, after everything it is made from.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rplab.artifact import Artifact
+from rplab.dataset.config import DatasetConfig, NormaliseConfig
+from rplab.dialogue.config import DialoguesConfig, ScenariosConfig, SingleturnConfig
+from rplab.errors import ConfigError
+from rplab.execute import Request, execute
+from rplab.llm.config import BaseConfig, GrpoConfig, MergeConfig, SftConfig
+from rplab.llm.eval_config import EvaluateConfig, PublishConfig
+from rplab.profile import Profile
+from rplab.stage import Progress, Stage, StageConfig, StageRun, lookup, stage_key
+from rplab.translator.config import TranslatorConfig, TranslatorEvalConfig
+
+DEFAULT_STORE = Path("store")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage in its place."""
+
+    stage: Stage
+    config: Callable[[Profile], StageConfig]
+    """Picks the stage's section of a profile."""
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Input name of the stage function -> name of the stage that makes it."""
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.stage.name
+
+
+def _train(name: str, entry: str, config_type: type[StageConfig], version: int = 1) -> Stage:
+    """A stage that loads torch: in a process of its own, one at a time on the accelerator."""
+    return Stage(name, version, entry, config_type, isolate=True, gpu=True)
+
+
+DATA = (
+    Node(
+        Stage("singleturn", 1, "rplab.dialogue.singleturn:generate_singleturn", SingleturnConfig),
+        lambda p: p.data.singleturn,
+    ),
+    Node(
+        Stage("normalise", 1, "rplab.dataset.normalise:normalise_rows", NormaliseConfig),
+        lambda p: p.data.normalise,
+        {"rows": "singleturn"},
+    ),
+    Node(
+        Stage("scenarios", 1, "rplab.dialogue.scenario:generate_scenarios", ScenariosConfig),
+        lambda p: p.data.scenarios,
+    ),
+    Node(
+        Stage("dialogues", 1, "rplab.dialogue.generate:generate_dialogues", DialoguesConfig),
+        lambda p: p.data.dialogues,
+        {"scenarios": "scenarios"},
+    ),
+    Node(
+        Stage("dataset", 1, "rplab.dataset.build:build_dataset", DatasetConfig),
+        lambda p: p.data.dataset,
+        {"singleturn": "normalise", "rows": "singleturn", "dialogues": "dialogues"},
+    ),
+)
+"""From a card to data sets."""
+
+RP_MODEL = (
+    Node(_train("base", "rplab.llm.base:make_base", BaseConfig), lambda p: p.llm.base, {"dataset": "dataset"}),
+    Node(_train("sft1", "rplab.llm.sft:train_sft", SftConfig), lambda p: p.llm.sft1, {"base": "base", "dataset": "dataset"}),
+    Node(
+        _train("sft2", "rplab.llm.sft:train_sft", SftConfig),
+        lambda p: p.llm.sft2,
+        {"base": "base", "dataset": "dataset", "adapter": "sft1"},
+    ),
+    Node(_train("merge", "rplab.llm.merge:merge_adapter", MergeConfig), lambda p: p.llm.merge, {"base": "base", "adapter": "sft2"}),
+    Node(_train("grpo", "rplab.llm.grpo:train_grpo", GrpoConfig), lambda p: p.llm.grpo, {"model": "merge", "dataset": "dataset"}),
+    Node(
+        _train("grpo_merge", "rplab.llm.merge:merge_adapter", MergeConfig),
+        lambda p: p.llm.grpo_merge,
+        {"base": "merge", "adapter": "grpo"},
+    ),
+    Node(
+        _train("evaluate", "rplab.llm.evaluate:evaluate_models", EvaluateConfig),
+        lambda p: p.llm.evaluate,
+        {"base": "base", "sft": "merge", "grpo": "grpo_merge", "dataset": "dataset"},
+    ),
+)
+"""From data sets to an evaluated role-play model."""
+
+TRANSLATOR = (
+    Node(
+        _train("translator", "rplab.translator.train:train_translator", TranslatorConfig),
+        lambda p: p.llm.translator,
+        {"base": "base", "dataset": "dataset"},
+    ),
+    Node(
+        _train("translator_eval", "rplab.translator.evaluate:evaluate_translator", TranslatorEvalConfig),
+        lambda p: p.llm.translator_eval,
+        {"translator": "translator", "dataset": "dataset"},
+    ),
+)
+"""From data sets to an evaluated KO->JA translator."""
+
+PUBLISH = (
+    Node(
+        Stage("character", 1, "rplab.llm.publish:publish_character", PublishConfig),
+        lambda p: p.llm.character,
+        {"model": "grpo_merge", "translator": "translator", "evaluate": "evaluate", "translator_eval": "translator_eval"},
+    ),
+)
+"""A character that play can load, if every gate passed."""
+
+NODES = (*DATA, *RP_MODEL, *TRANSLATOR, *PUBLISH)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished stage of a pipeline run."""
+
+    name: str
+    run: StageRun
+    wall_s: float
+
+
+def stage_names() -> list[str]:
+    """Return the stages in order."""
+    return [node.name for node in NODES]
+
+
+def find_node(name: str) -> Node:
+    """Return the node of a stage.
+
+    Raises:
+        ConfigError: No such stage.
+    """
+    for node in NODES:
+        if node.name == name:
+            return node
+    raise ConfigError(f"no stage is called {name!r}. Stages: {', '.join(stage_names())}")
+
+
+def make_request(node: Node, profile: Profile, made: Mapping[str, Artifact], store: Path, *, force: bool = False) -> Request:
+    """Return the request that runs a node, given the artefacts made so far."""
+    return Request(
+        stage=node.stage,
+        config=profile.with_shared(node.config(profile)),
+        inputs={name: made[upstream] for name, upstream in node.inputs.items()},
+        store=store,
+        force=force,
+        machine=profile.machine,
+    )
+
+
+def needed_by(name: str) -> list[Node]:
+    """Return the stage called `name` and everything it is made from, in order."""
+    wanted = {find_node(name).name}
+    for node in reversed(NODES):
+        if node.name in wanted:
+            wanted |= set(node.inputs.values())
+    return [node for node in NODES if node.name in wanted]
+
+
+def dependants(name: str) -> set[str]:
+    """Return the stage called `name` and everything that is made from it."""
+    found = {find_node(name).name}
+    for node in NODES:
+        if found & set(node.inputs.values()):
+            found.add(node.name)
+    return found
+
+
+def run_pipeline(
+    profile: Profile,
+    store: Path,
+    *,
+    only: str | None = None,
+    forced: Collection[str] = (),
+    report: Callable[[str, Progress], None] = lambda name, progress: None,  # noqa: ARG005
+    stop: threading.Event | None = None,
+) -> Iterator[Outcome]:
+    """Run the stages of a profile in order and yield each when it is done.
+
+    Args:
+        profile: The settings.
+        store: Root of the store.
+        only: Run this stage alone; what it is made from must be in the store.
+        forced: Stages that run even when the store has them.
+        report: Receives stage name and progress.
+        stop: Set it to ask for an early end.
+
+    Raises:
+        ConfigError: `only` or `forced` names no stage, or an input of `only` is not in the store.
+        LabError: The first stage that fails.
+    """
+    for name in forced:
+        find_node(name)
+    made: dict[str, Artifact] = {}
+    for node in needed_by(only) if only else NODES:
+        request = make_request(node, profile, made, store, force=node.name in forced)
+        if only and node.name != only:
+            made[node.name] = _must_exist(request, only)
+            continue
+        started = time.monotonic()
+        run = execute(request, lambda progress, name=node.name: report(name, progress), stop)
+        made[node.name] = run.artifact
+        yield Outcome(node.name, run, time.monotonic() - started)
+
+
+def _must_exist(request: Request, wanted: str) -> Artifact:
+    found = lookup(request.stage.name, stage_key(request.stage, request.config, request.inputs), request.store)
+    if found is None:
+        raise ConfigError(
+            f"--only {wanted}: its input {request.stage.name!r} is not in {request.store} for this profile. Run without --only once, or run --only {request.stage.name} first"
+        )
+    return found[0]
