@@ -102,7 +102,8 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     try:
-        body = json.loads(path.read_bytes())
+        text = path.read_text(encoding="utf-8")
+        body = json.loads(text)
         checksum = body.pop("manifest_sha256")
     except FileNotFoundError:
         raise Damage(f"{MANIFEST} is missing") from None
@@ -112,7 +113,7 @@ def read_manifest(directory: Path) -> Manifest:
         manifest = Manifest.model_validate(body)
     except ValidationError:
         raise Damage(f"{MANIFEST} has another layout (schema version {body.get('schema_version')!r}, this is {SCHEMA_VERSION})") from None
-    if _checksum(body) != checksum:
+    if _checksum(body) != checksum or text != manifest.dumps():
         raise Damage(f"{MANIFEST} was changed")
     return manifest
 

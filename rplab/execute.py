@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -32,7 +33,9 @@ from pydantic import BaseModel, ConfigDict
 from rplab import errors
 from rplab.artifact import Artifact, Manifest
 from rplab.errors import LabError, StageInterrupted
+from rplab.jsonl import storage_error
 from rplab.stage import Progress, Stage, StageConfig, StageRun, lookup, run_stage, stage_key
+from rplab.worker import DISK_FULL_EXIT
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +63,7 @@ class Request:
     inputs: Mapping[str, Artifact]
     store: Path
     force: bool = False
-    machine: Machine = Machine()
+    machine: Machine = dataclasses.field(default_factory=Machine)
 
     @property
     def key(self) -> str:
@@ -98,7 +101,10 @@ def execute(request: Request, report: Callable[[Progress], None], stop: threadin
         return run_stage(request.stage, request.config, request.inputs, request.store, report=report, stop=stop, force=request.force)
     if not request.force and (found := lookup(request.stage.name, request.key, request.store)):
         return StageRun(*found, cached=True)  # no child process for a cache hit
-    return _run_in_child(request, report, stop or threading.Event())
+    try:
+        return _run_in_child(request, report, stop or threading.Event())
+    except OSError as error:
+        raise storage_error(error, request.store) from error
 
 
 def _run_in_child(request: Request, report: Callable[[Progress], None], stop: threading.Event) -> StageRun:
@@ -126,6 +132,8 @@ def _run_in_child(request: Request, report: Callable[[Progress], None], stop: th
     if result is None:
         if stop.is_set():
             raise StageInterrupted(f"{request.stage.name} stopped on request; run again to resume")
+        if child.returncode == DISK_FULL_EXIT:
+            raise storage_error(OSError(errno.ENOSPC, "no space"), request.store)
         raise LabError(f"{request.stage.name}: the training process ended with code {child.returncode}. Last lines of {log}:\n{_tail(log)}")
     if error := result.get("error"):
         kind = getattr(errors, error["type"], LabError)

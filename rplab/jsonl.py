@@ -87,17 +87,21 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def write_text(path: Path, chunks: Iterable[str] | str) -> None:
-    """Replace `path` atomically by the given text (fsync, then rename).
+    """Replace `path` atomically by the given text (fsync, then rename); a device or pipe is written to directly.
 
     Raises:
         StorageError: The disk is full or the folder cannot be written; `path` is unchanged then.
     """
+    pieces = (chunks,) if isinstance(chunks, str) else chunks
+    if path.exists() and not path.is_file():
+        _write_device(path, pieces)
+        return
+    path = Path(os.path.realpath(path))  # a link stays a link, the file behind it is replaced
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8", newline="\n") as handle:
-            for chunk in (chunks,) if isinstance(chunks, str) else chunks:
-                handle.write(chunk)
+            handle.writelines(pieces)
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)
@@ -109,9 +113,17 @@ def write_text(path: Path, chunks: Iterable[str] | str) -> None:
         raise
 
 
+def _write_device(path: Path, pieces: Iterable[str]) -> None:
+    try:
+        with path.open("w", encoding="utf-8", newline="\n") as handle:
+            handle.writelines(pieces)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
 def storage_error(error: OSError, path: Path) -> StorageError:
     """Turn an operating-system error on `path` into a message with a remedy."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageError(
             f"{path}: the disk is full. Nothing was published; free some space and run the same command again, finished work is kept"
         )

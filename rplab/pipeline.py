@@ -225,6 +225,7 @@ def _must_exist(request: Request, wanted: str) -> Artifact:
     found = lookup(request.stage.name, stage_key(request.stage, request.config, request.inputs), request.store)
     if found is None:
         raise ConfigError(
-            f"--only {wanted}: its input {request.stage.name!r} is not in {request.store} for this profile. Run without --only once, or run --only {request.stage.name} first"
+            f"--only {wanted}: its input {request.stage.name!r} is not in {request.store} for this profile. "
+            f"Run without --only once, or run --only {request.stage.name} first"
         )
     return found[0]

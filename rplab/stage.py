@@ -16,6 +16,7 @@ To add a stage: write its config (`StageConfig`) in `<package>/config.py`, its f
 from __future__ import annotations
 
 import datetime
+import errno
 import fcntl
 import hashlib
 import importlib
@@ -36,12 +37,15 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from rplab.artifact import MANIFEST, Artifact, Damage, InputEntry, Manifest, content_digest, list_files, read_manifest, verify
-from rplab.errors import StageInterrupted
+from rplab.errors import LabError, StageInterrupted
 from rplab.jsonl import JsonValue, canonical, storage_error, write_text
 
 logger = logging.getLogger(__name__)
 
 _RECORDED_PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "pyopenjtalk-plus", "kiwipiepy", "onnxruntime")
+
+_DISK_FULL_BYTES = 64 * 2**10
+"""Less free space than this counts as full."""
 
 
 class StageConfig(BaseModel):
@@ -187,6 +191,17 @@ def run_stage(
             return StageRun(artifact, manifest, cached=False)
     except OSError as error:
         raise storage_error(error, Path(error.filename or home)) from error
+    except LabError:
+        raise
+    except Exception as error:
+        if is_disk_full(error, store):  # torch and safetensors report a full disk as errors of their own
+            raise storage_error(OSError(errno.ENOSPC, str(error)), home) from error
+        raise
+
+
+def is_disk_full(error: BaseException, store: Path) -> bool:
+    """Return whether an error comes from a full disk, whatever type a library gave it."""
+    return "No space left on device" in str(error) or shutil.disk_usage(store).free < _DISK_FULL_BYTES
 
 
 def _make(

@@ -5,6 +5,7 @@ It stops cleanly on SIGTERM, SIGINT, and when its parent dies: the stage saves a
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -14,14 +15,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rplab.artifact import Artifact
-from rplab.errors import LabError
+from rplab.errors import LabError, StorageError
 from rplab.jsonl import dumps, write_text
 from rplab.stage import Progress, Stage, StageConfig, run_stage
 
 logger = logging.getLogger(__name__)
+
+DISK_FULL_EXIT = 74
+"""Exit code (EX_IOERR) of a child that could not even write its result."""
 
 _EVENT_INTERVAL_S = 0.25
 
@@ -38,8 +43,9 @@ class _EventWriter:
         if now - self._last < _EVENT_INTERVAL_S and progress.done < progress.total:
             return
         self._last = now
-        self._handle.write(dumps({"done": progress.done, "total": progress.total, "message": progress.message}) + "\n")
-        self._handle.flush()
+        with contextlib.suppress(OSError):  # progress is for show: a full disk must not end the stage here
+            self._handle.write(dumps({"done": progress.done, "total": progress.total, "message": progress.message}) + "\n")
+            self._handle.flush()
 
 
 def _watch_parent(stop: threading.Event) -> None:
@@ -61,7 +67,8 @@ def load_request(path: Path) -> tuple[Stage, StageConfig, dict[str, Artifact], P
     body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     module, _, name = body["stage"]["config_type"].partition(":")
     config_type: type[StageConfig] = getattr(importlib.import_module(module), name)
-    stage = Stage(**{**body["stage"], "config_type": config_type})
+    fields = body["stage"]
+    stage = Stage(fields["name"], fields["version"], fields["entry"], config_type, isolate=fields["isolate"], gpu=fields["gpu"])
     inputs = {input_name: Artifact.model_validate(value) for input_name, value in body["inputs"].items()}
     return stage, config_type.model_validate(body["config"]), inputs, Path(body["store"]), bool(body["force"])
 
@@ -71,8 +78,12 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     request = Path(argv[0])
     stop = threading.Event()
+
+    def ask_stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, ask_stop)
     _watch_parent(stop)
     stage, config, inputs, store, force = load_request(request)
     result: dict[str, Any]
@@ -83,7 +94,10 @@ def main(argv: list[str]) -> int:
     except LabError as error:
         logger.error("%s: %s", type(error).__name__, error)
         result, code = {"error": {"type": type(error).__name__, "message": str(error)}}, error.exit_code
-    write_text(request.parent / "result.json", dumps(result))
+    try:
+        write_text(request.parent / "result.json", dumps(result))
+    except StorageError:
+        return DISK_FULL_EXIT  # not even the result could be written: the exit code has to say it
     return code
 
 

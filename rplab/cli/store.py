@@ -53,9 +53,8 @@ def _ls(arguments: argparse.Namespace) -> int:
         return 0
     for row in rows:
         mark = "*" if row["latest"] else " "
-        print(
-            f"{mark} {row['stage']:<16} {row['key']}  {row['started'] or '-':<26} {row['wall_s'] or 0:>8.1f} s {row['bytes'] / 2**20:>9.2f} MiB  {row['state']}"
-        )
+        size = f"{row['bytes'] / 2**20:>9.2f} MiB"
+        print(f"{mark} {row['stage']:<16} {row['key']}  {row['started'] or '-':<26} {row['wall_s'] or 0:>8.1f} s {size}  {row['state']}")
     return 0
 
 
