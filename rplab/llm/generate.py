@@ -1,0 +1,312 @@
+"""Text from a local model folder: batches for stages, a stream for play.
+
+One small token loop with a key/value cache serves both, because play must be able to stop between two tokens and because
+every sampled row owns its generator: the draw then depends on the seed and the prompt, not on the batch it sat in.
+Batches are static, sorted by length and padded on the left (fastest embedded choice on a CPU: spec/llm.md 5).
+
+It does not talk to servers (rplab.backend) and never runs code from a model folder (`trust_remote_code` stays off).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.cache_utils import DynamicCache
+
+from rplab.errors import DataError, ModelError
+from rplab.llm.eval_config import DecodingConfig, Precision
+from rplab.llm.model_folder import check_model_folder
+from rplab.llm.sampling import RowSampler, TextPieces
+from rplab.seeding import derive_seed
+
+logger = logging.getLogger(__name__)
+
+Prompt = str | Sequence[Mapping[str, str]]
+"""Raw text, or chat messages that the tokenizer's template renders."""
+
+_STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
+_FP32_MAX_PARAMETERS = 1_000_000_000
+"""On a CPU, models up to this size run in fp32 (exact and fast enough); larger ones in bf16, which halves the memory."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model answered to one prompt."""
+
+    text: str
+    """Special tokens are kept, so that a leak can be seen; the stop token itself is not part of it."""
+    num_tokens: int
+    """Tokens without the stop token."""
+    finished: bool
+    """The model ended by itself; False: it was cut at `max_new_tokens`."""
+    num_prompt_tokens: int
+
+
+class TextModel:
+    """A causal language model with its tokenizer."""
+
+    def __init__(self, model: Any, tokenizer: Any, folder: Path) -> None:
+        """Take over a loaded model; use `TextModel.load` to read a folder."""
+        self.model = model
+        self.tokenizer = tokenizer
+        self.folder = folder
+        self._stop_ids = _stop_ids(model, tokenizer)
+        self._pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self._stop_ids)
+        self._lock = threading.Lock()
+        self._stream_cache: Any = None
+        self._stream_ids: list[int] = []
+
+    @classmethod
+    def load(cls, folder: Path, *, precision: Precision = "auto", device: str | None = None) -> TextModel:
+        """Load a local Hugging Face folder.
+
+        Args:
+            folder: Directory with config.json, safetensors weights, tokenizer.json.
+            precision: See `EvaluateConfig.precision`.
+            device: torch device; the first GPU when there is one, else the CPU.
+
+        Raises:
+            ModelError: The folder is missing, incomplete or not loadable; the message says what to do.
+        """
+        check_model_folder(folder)
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, dtype=_dtype(precision, folder, place), attn_implementation="sdpa"
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelError(f"{folder}: cannot be loaded ({error}). Make the stage that wrote it again, or copy the folder anew") from error
+        return cls(model.to(place).eval(), tokenizer, folder)
+
+    @property
+    def max_positions(self) -> int:
+        """Most tokens of prompt and reply together."""
+        return int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
+
+    def render(self, prompt: Prompt) -> str:
+        """Return the text that the model reads.
+
+        Special tokens inside message contents are taken out: a user cannot end the turn or write a system message.
+        """
+        if isinstance(prompt, str):
+            return prompt
+        special: list[str] = sorted({*self.tokenizer.all_special_tokens, *_STOP_TOKENS, "<|im_start|>"}, key=len, reverse=True)
+        messages = [{"role": message["role"], "content": _without(special, message["content"])} for message in prompt]
+        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Return the token ids of a prompt; messages bring their own special tokens through the template."""
+        ids: list[int] = self.tokenizer(self.render(prompt), add_special_tokens=isinstance(prompt, str))["input_ids"]
+        return ids
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        decoding: DecodingConfig | None = None,
+        *,
+        seed: int = 42,
+        batch_size: int = 16,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """Answer every prompt, in the order given.
+
+        Args:
+            prompts: Messages or raw text.
+            decoding: How tokens are chosen; greedy when None.
+            seed: Root of the draws. Equal prompts in one call get different draws.
+            batch_size: Rows decoded together; halved when the memory of the device does not suffice.
+            on_done: Called with the number of prompts answered so far; may raise to stop.
+
+        Raises:
+            DataError: A prompt is empty or leaves no room for the reply.
+        """
+        decoding = decoding or DecodingConfig()
+        encoded = [self.encode(prompt) for prompt in prompts]
+        for index, ids in enumerate(encoded):
+            self._check_length(index, ids, decoding)
+        seeds = _row_seeds(seed, encoded)
+        order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
+        results: dict[int, Completion] = {}
+        while order:
+            batch, rest = order[:batch_size], order[batch_size:]
+            try:
+                answers = self._answer([encoded[i] for i in batch], [seeds[i] for i in batch], decoding)
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                torch.cuda.empty_cache()
+                batch_size = max(1, batch_size // 2)
+                logger.warning("out of memory: %d prompts at a time from here on", batch_size)
+                continue
+            results.update(zip(batch, answers, strict=True))
+            order = rest
+            if on_done is not None:
+                on_done(len(results))
+        return [results[index] for index in range(len(encoded))]
+
+    def stream(
+        self,
+        prompt: Prompt,
+        decoding: DecodingConfig | None = None,
+        *,
+        seed: int = 42,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[str]:
+        """Yield the reply piece by piece, never half a character; end when `cancelled()` turns true.
+
+        The key/value cache of the last stream is kept: what the new prompt shares with it (the system text and the
+        older turns) is not computed again. Streams of one model wait for each other.
+
+        Raises:
+            DataError: The prompt is empty or leaves no room for the reply.
+        """
+        decoding = decoding or DecodingConfig()
+        ids = self.encode(prompt)
+        self._check_length(0, ids, decoding)
+        pieces = TextPieces(self.tokenizer)
+        with self._lock:
+            tokens = self._tokens(ids, RowSampler(decoding, derive_seed(seed, *ids)))
+            for number, token in enumerate(tokens, start=1):
+                if token in self._stop_ids or cancelled():
+                    break
+                if piece := pieces.push(token):
+                    yield piece
+                if number >= decoding.max_new_tokens:
+                    break
+        if rest := pieces.flush():
+            yield rest
+
+    @torch.inference_mode()
+    def _step(self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor | None, cache: Any) -> torch.Tensor:
+        """Return the next-token logits (rows, vocabulary) as fp32 on the CPU."""
+        output = self.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        return output.logits[:, -1].float().cpu()
+
+    def _tokens(self, ids: list[int], sampler: RowSampler) -> Iterator[int]:
+        """Yield one row's tokens without end, reusing what the last stream left in the cache."""
+        device = self.model.device
+        shared = _common_prefix(self._stream_ids, ids[:-1])
+        cache, self._stream_cache = self._stream_cache, None  # gone until this stream leaves a consistent one
+        if cache is None or shared == 0:
+            cache, shared = DynamicCache(config=self.model.config), 0
+        elif shared < cache.get_seq_length():
+            cache.crop(shared - cache.get_seq_length())
+        known, new = ids[:shared], ids[shared:]
+        try:
+            while True:
+                logits = self._step(torch.tensor([new], device=device), None, None, cache)
+                known += new
+                token = sampler.pick(logits[0])
+                new = [token]
+                yield token
+        finally:
+            if cache.get_seq_length() == len(known):
+                self._stream_cache, self._stream_ids = cache, known
+
+    def _answer(self, rows: list[list[int]], seeds: list[int], decoding: DecodingConfig) -> list[Completion]:
+        """Decode one batch; rows that are done leave it as soon as half of it is done."""
+        device = self.model.device
+        width = max(map(len, rows))
+        ids = torch.tensor([[self._pad_id] * (width - len(row)) + row for row in rows], device=device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self.model.config)
+        samplers = [RowSampler(decoding, seed) for seed in seeds]
+        replies: list[list[int]] = [[] for _ in rows]
+        finished = [False] * len(rows)
+        active = list(range(len(rows)))  # rows in the batch, in batch order; done ones linger until the next compaction
+        for _ in range(decoding.max_new_tokens):
+            logits = self._step(ids, mask, positions, cache)
+            tokens: list[int] = []
+            for place, row in enumerate(active):
+                token = self._pad_id if finished[row] else samplers[row].pick(logits[place])
+                if not finished[row]:
+                    finished[row] = token in self._stop_ids
+                    if not finished[row]:
+                        replies[row].append(token)
+                tokens.append(token)
+            going = [place for place, row in enumerate(active) if not finished[row]]
+            if not going:
+                break
+            ids = torch.tensor([[token] for token in tokens], device=device)
+            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+            positions = positions[:, -1:] + 1
+            if len(going) <= len(active) // 2:
+                keep = torch.tensor(going, device=device)
+                cache.batch_select_indices(keep)
+                ids, mask, positions = ids[keep], mask[keep], positions[keep]
+                active = [active[place] for place in going]
+        return [
+            Completion(self.tokenizer.decode(reply, skip_special_tokens=False), len(reply), done, len(row))
+            for row, reply, done in zip(rows, replies, finished, strict=True)
+        ]
+
+    def _check_length(self, index: int, ids: list[int], decoding: DecodingConfig) -> None:
+        if not ids:
+            raise DataError(f"prompt {index + 1} is empty", remedy="Give it at least one character")
+        if len(ids) + decoding.max_new_tokens > self.max_positions:
+            raise DataError(
+                f"prompt {index + 1} has {len(ids)} tokens; with {decoding.max_new_tokens} new ones that is more than "
+                f"the {self.max_positions} positions of {self.folder}",
+                remedy="Shorten the prompt (drop the oldest turns) or lower max_new_tokens",
+            )
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Collect every token id that ends a turn."""
+    ids: set[int] = set()
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    for value in (tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])):
+        if value is not None:
+            ids.add(int(value))
+    vocabulary: Mapping[str, int] = tokenizer.get_vocab()
+    ids.update(vocabulary[token] for token in _STOP_TOKENS if token in vocabulary)
+    if not ids:
+        raise ModelError(f"{tokenizer.name_or_path}: the tokenizer has no end token. Set eos_token in tokenizer_config.json")
+    return frozenset(ids)
+
+
+def _dtype(precision: Precision, folder: Path, device: torch.device) -> torch.dtype:
+    if precision == "fp32":
+        return torch.float32
+    if precision == "bf16" or device.type != "cpu":
+        return torch.bfloat16
+    stored_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return torch.float32 if stored_bytes <= 2 * _FP32_MAX_PARAMETERS else torch.bfloat16
+
+
+def _row_seeds(seed: int, encoded: Sequence[Sequence[int]]) -> list[int]:
+    """Give every row a seed from its own tokens, and the n-th copy of a prompt one from n as well."""
+    copies: dict[tuple[int, ...], int] = {}
+    seeds: list[int] = []
+    for ids in encoded:
+        key = tuple(ids)
+        copy = copies[key] = copies.get(key, -1) + 1
+        seeds.append(derive_seed(seed, *(key if not copy else (*key, "copy", copy))))
+    return seeds
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    shared = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        shared += 1
+    return shared
+
+
+def _without(tokens: Sequence[str], text: str) -> str:
+    for token in tokens:
+        text = text.replace(token, "")
+    return text

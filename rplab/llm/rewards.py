@@ -1,0 +1,325 @@
+"""Rewards: what a good reply is, as pure functions of the text and a typed context.
+
+Seven terms, each 0..1, each 1 for a good reply and lower for one named fault, so that their weighted sum cannot be
+raised by anything else than being good:
+
+    format      exactly one narration line, one quoted line, nothing after
+    role        no speaker labels, no template tokens, the player's words and deeds left to the player
+    character   narration starts with the protagonist's name, plain -다 style; speech in the right speech level
+    length      inside the band of the training data: neither silence nor padding pays
+    repetition  no loops, no sentence said twice, no filler
+    script      Korean only
+    echo        does not hand the player's line back
+
+Name, player and speech level come from dataset columns; nothing is read out of the prompt's prose (the predecessor did,
+and rewarded the wrong speech level: spec/predecessor-models.md 6.1). An empty reply scores 0 in every term.
+
+To add a term: write `score_<name>(completion, context)`, list it in `TERMS`, give it a weight in
+`rplab.llm.eval_config.RewardWeights`, and add the hack it stops to tests/rplab/llm/test_rewards.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rplab.character import Register
+from rplab.errors import DataError
+from rplab.llm.eval_config import RewardWeights
+from rplab.llm.reply import Reply, ends_sentence, parse_reply
+
+DEFAULT_MIN_CHARS = 12
+DEFAULT_MAX_CHARS = 200
+
+
+@dataclass(frozen=True)
+class RewardContext:
+    """What a reply is judged against."""
+
+    protagonist: str
+    """Name of the character that speaks."""
+    player: str
+    """Name of the person it speaks to."""
+    register: Register
+    """Speech level of the spoken line."""
+    user: str
+    """The player's last message."""
+    min_chars: int = DEFAULT_MIN_CHARS
+    """Shortest reply without loss, in characters including both lines."""
+    max_chars: int = DEFAULT_MAX_CHARS
+    """Longest reply without loss."""
+
+
+_SUBJECT = "(?:은|는|이|가|께서|이는|이가)"
+_LABEL = re.compile(
+    r"^\s*[\[(<*_#\s-]*(?:system|user|assistant|human|bot|ai|role|player|character|speaker|narrator|narration|dialogue"
+    r"|시스템|사용자|유저|플레이어|주인공|나레이션|내레이션|서술|대사|화자)[\])>*_\s]*[:：]",
+    re.IGNORECASE | re.MULTILINE,
+)
+_MARKER = re.compile(
+    r"<\|[^|>\n]{0,40}\|?>?|</?(?:s|think|tool_call|assistant|user|system|bos|eos|pad|unk)>|\[/?INST\]|<<SYS>>"
+    r"|\bim_(?:start|end)\b|endoftext|^\s*#{2,}\s|```",
+    re.IGNORECASE | re.MULTILINE,
+)
+_INLINE_LABEL = re.compile(r"\b(?:system|user|assistant|role)\s*[:：]", re.IGNORECASE)
+_SPEECH_VERB = re.compile(r"(?:말|묻|물었|물어|대답|답했|답한|속삭|소리치|소리쳤|외치|외쳤|외친|중얼|되묻|되물|부른|불렀|소개)")
+_SENTENCE_END = re.compile(r"(?<=[.!?…~])\s+")
+_HANGUL = re.compile(r"[가-힣]")
+_LETTER = re.compile(r"[^\W_]")
+
+
+def score(completion: str, context: RewardContext) -> dict[str, float]:
+    """Judge one completion.
+
+    Args:
+        completion: The text between the assistant header and the end-of-turn token, special tokens not removed.
+        context: What to judge against.
+
+    Returns:
+        Each term of `TERMS`, 0..1. All 0 when the completion holds no Korean syllable.
+    """
+    text = completion.strip()
+    if not _HANGUL.search(text):
+        return dict.fromkeys(TERMS, 0.0)
+    reply = parse_reply(text)
+    return {name: round(min(1.0, max(0.0, term(text, reply, context))), 6) for name, term in TERMS.items()}
+
+
+def total(scores: Mapping[str, float], weights: RewardWeights | None = None) -> float:
+    """Return the weighted mean of the terms, 0..1."""
+    table: dict[str, float] = (weights or RewardWeights()).model_dump()
+    return sum(weight * scores[name] for name, weight in table.items()) / sum(table.values())
+
+
+def context_from_row(row: Mapping[str, Any], band: tuple[int, int] = (DEFAULT_MIN_CHARS, DEFAULT_MAX_CHARS)) -> RewardContext:
+    """Build the context of a GRPO row from its columns.
+
+    Args:
+        row: A row of views/grpo: `protagonist`, `player`, `register`, `prompt_messages`.
+        band: Shortest and longest reply without loss, from `length_band`.
+
+    Raises:
+        DataError: A column is missing or no speech level.
+    """
+    try:
+        users = [message["content"] for message in row["prompt_messages"] if message["role"] == "user"]
+        return RewardContext(
+            protagonist=_name(row["protagonist"]),
+            player=_name(row["player"]),
+            register=Register(row["register"]),
+            user=users[-1] if users else "",
+            min_chars=band[0],
+            max_chars=band[1],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"GRPO row {row.get('id', '?')}: {type(error).__name__}: {error}"
+        raise DataError(what, remedy="It needs protagonist, player, register (존댓말 or 반말) and prompt_messages") from None
+
+
+def _name(value: Any) -> str:
+    """Read a name column, which may also be a whole person."""
+    name = value["name"] if isinstance(value, Mapping) else value
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError("a name is empty")
+    return name.strip()
+
+
+def length_band(references: Sequence[str], low: float = 0.05, high: float = 0.95) -> tuple[int, int]:
+    """Return the band in which most references lie, in characters.
+
+    Args:
+        references: Replies of the training data.
+        low: Lower quantile.
+        high: Upper quantile.
+
+    Returns:
+        Shortest and longest length without loss; the defaults when there are no references.
+    """
+    lengths = sorted(len(text.strip()) for text in references)
+    if not lengths:
+        return DEFAULT_MIN_CHARS, DEFAULT_MAX_CHARS
+    last = len(lengths) - 1
+    return max(1, lengths[int(low * last)]), lengths[min(last, int(high * last + 0.999))]
+
+
+def score_format(_text: str, reply: Reply, _context: RewardContext) -> float:
+    """Give 0.3 for narration first, 0.4 for a quoted second line, 0.3 for nothing else; small cuts for sloppy marks."""
+    value = 0.3 if reply.narration else 0.0
+    if reply.speech:
+        value += 0.2 if reply.curly else 0.4
+    if reply.narration and reply.speech and not reply.extra:
+        value += 0.3
+    if reply.has_blank_lines:
+        value -= 0.1
+    for part in (reply.narration, reply.speech):
+        if part and not ends_sentence(part):
+            value -= 0.15
+    return value
+
+
+def score_role(text: str, reply: Reply, context: RewardContext) -> float:
+    """Take points off for labels, template tokens, and speaking or acting for the player."""
+    value = 1.0
+    if _MARKER.search(text):
+        value -= 0.8
+    names = "|".join(re.escape(name) for name in (context.player, context.protagonist))
+    if _LABEL.search(text) or _INLINE_LABEL.search(text) or re.search(rf"^[\s\"“]*(?:{names})\s*[:：]", text, re.MULTILINE):
+        value -= 0.6
+    deeds = [sentence for sentence in split_sentences(reply.narration) if acts_for_player(sentence, context)]
+    if deeds:
+        value -= 0.7 if any(_SPEECH_VERB.search(sentence) for sentence in deeds) else 0.5
+    claim = rf"(?:나는|난|내가|내 이름은|저는|전|제가|제 이름은)\s*{re.escape(context.player)}(?:이?야|이?다|예요|이에요|입니다|이라고|라고)"
+    if re.search(claim, reply.speech):
+        value -= 0.7
+    if len(reply.extra) and any('"' in line for line in reply.extra) and reply.speech:
+        value -= 0.3  # a second spoken line is, as a rule, the player's
+    return value
+
+
+def acts_for_player(sentence: str, context: RewardContext) -> bool:
+    """Return whether a narration sentence makes the player its subject and leaves the protagonist out."""
+    if context.player == context.protagonist or context.protagonist in sentence:
+        return False
+    return bool(re.match(rf"\s*{re.escape(context.player)}{_SUBJECT}(?=[\s,]|$)", sentence))
+
+
+def split_sentences(text: str) -> list[str]:
+    """Split at sentence marks followed by white space; empty parts are left out."""
+    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+
+
+def score_character(_text: str, reply: Reply, context: RewardContext) -> float:
+    """Give 0.35 for the name at the start (0.15 elsewhere), 0.2 for plain narration, 0.45 for the speech level."""
+    value = 0.0
+    if starts_with_name(reply.narration, context.protagonist):
+        value += 0.35
+    elif context.protagonist in reply.narration:
+        value += 0.15
+    return value + 0.2 * plain_share(reply.narration) + 0.45 * register_score(reply.speech, context.register)
+
+
+def starts_with_name(narration: str, name: str) -> bool:
+    """Return whether a narration line starts with the name and a particle (or the name alone, or its possessive)."""
+    return bool(re.match(rf"{re.escape(name)}(?:{_SUBJECT}|의|도|만|에게|이의|이도)?(?=[\s,]|$)", narration))
+
+
+def plain_share(narration: str) -> float:
+    """Return the share of narration sentences in plain style (-다, but not -습니다), 0..1."""
+    sentences = [re.sub(r"[\s.!?…~,'’)]+$", "", sentence) for sentence in split_sentences(narration)]
+    if not sentences:
+        return 0.0
+    return sum(bool(re.search(r"[가-힣]다$", s)) and not re.search(r"(?:습니다|[가-힣]니다)$", s) for s in sentences) / len(sentences)
+
+
+def score_length(text: str, _reply: Reply, context: RewardContext) -> float:
+    """Give 1 inside the band, falling to 0 at 40 % of the shortest and at 160 % of the longest length."""
+    length = len(text)
+    if length < context.min_chars:
+        floor = 0.4 * context.min_chars
+        return (length - floor) / (context.min_chars - floor)
+    if length > context.max_chars:
+        return 1 - (length - context.max_chars) / (0.6 * context.max_chars)
+    return 1.0
+
+
+def score_repetition(text: str, _reply: Reply, _context: RewardContext) -> float:
+    """Fall with loops and with the share of the text that was already said."""
+    loops = max(longest_run(text.split()), longest_run([m.group() for m in re.finditer(r"[^\W_]+", text)]))
+    syllables = max((len(match.group()) for match in re.finditer(r"([^\W_])\1*", text)), default=0)
+    marks = max((len(match.group()) for match in re.finditer(r"([^\w\s])\1*|[.…]+", text)), default=0)
+    value = 1.0 - max(0.0, (repeated_share(text) - 0.25) / 0.35)
+    if loops >= 3:
+        value -= 0.3 * (loops - 2)
+    if syllables >= 4:
+        value -= 0.5
+    if marks > 6 or re.search(r"[ \t]{3,}", text):
+        value -= 0.5
+    said = [re.sub(r"\W+", "", sentence) for sentence in split_sentences(text.replace("\n", " ").replace('"', " "))]
+    long = [sentence for sentence in said if len(sentence) >= 3]
+    if len(long) != len(set(long)):
+        value -= 0.5
+    return value
+
+
+def longest_run(items: Sequence[str]) -> int:
+    """Return the length of the longest run of equal items."""
+    longest = run = 0
+    previous: str | None = None
+    for item in items:
+        run = run + 1 if item == previous else 1
+        previous = item
+        longest = max(longest, run)
+    return longest
+
+
+def repeated_share(text: str, order: int = 4) -> float:
+    """Return the share of letters that lie in an `order`-letter piece which occurred before, 0..1."""
+    letters = "".join(_LETTER.findall(text))
+    seen: set[str] = set()
+    covered = [False] * len(letters)
+    for start in range(len(letters) - order + 1):
+        piece = letters[start : start + order]
+        if piece in seen:
+            covered[start : start + order] = [True] * order
+        seen.add(piece)
+    return sum(covered) / len(letters) if letters else 0.0
+
+
+_ALLOWED = re.compile(r"[가-힣0-9\s.,!?…~·\-–—:;'’‘\"“”()%]")
+
+
+def score_script(text: str, _reply: Reply, context: RewardContext) -> float:
+    """Fall with every character that is no Korean prose; Latin words that the player wrote first are free."""
+    allowed = {word for word in re.findall(r"[A-Za-z]+", context.user)}
+    rest = re.sub(r"[A-Za-z]+", lambda match: "" if match.group() in allowed else match.group(), text)
+    foreign = len(_ALLOWED.sub("", rest))
+    if not foreign:
+        return 1.0
+    return 0.6 - 2.0 * foreign / len(text)
+
+
+def score_echo(_text: str, reply: Reply, context: RewardContext) -> float:
+    """Fall with the share of the reply that is copied from the player's line."""
+    user = "".join(_LETTER.findall(context.user))
+    narration = reply.narration.removeprefix(context.protagonist)
+    shares = [copied_share("".join(_LETTER.findall(part)), user) for part in (reply.speech, narration)]
+    return 1 - max(0.0, (max(shares) - 0.5) / 0.4)
+
+
+def copied_share(letters: str, source: str) -> float:
+    """Return the share of `letters` that lie in a piece which also stands in `source`, 0..1.
+
+    Pieces are 2 letters for a source up to 4 letters, 3 up to 10, else 5, so that shared endings and names are no copy.
+    """
+    order = 2 if len(source) <= 4 else 3 if len(source) <= 10 else 5
+    if len(letters) < order or len(source) < order:
+        return 0.0
+    covered = [False] * len(letters)
+    for start in range(len(letters) - order + 1):
+        if letters[start : start + order] in source:
+            covered[start : start + order] = [True] * order
+    return sum(covered) / len(letters)
+
+
+TERMS: dict[str, Callable[[str, Reply, RewardContext], float]] = {
+    "format": score_format,
+    "role": score_role,
+    "character": score_character,
+    "length": score_length,
+    "repetition": score_repetition,
+    "script": score_script,
+    "echo": score_echo,
+}
+"""Name -> term; the names are the fields of `RewardWeights`."""
+
+
+def register_score(speech: str, register: Register) -> float:
+    polite = re.compile(r"(?:요|니다|니까|시오|죠|네|아니요)$")
+    s = [re.sub(r"[\s.!?…~,'’)]+$", "", x) for x in split_sentences(speech)]
+    s = [x for x in s if x]
+    if not s:
+        return 0.0
+    p = sum(bool(polite.search(x.split(",")[0] if len(x)<3 else x)) for x in s) / len(s)
+    return p if register is Register.POLITE else 1 - p
