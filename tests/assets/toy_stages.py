@@ -1,6 +1,7 @@
 """Small stage functions for the tests of the stage contract (importable by child processes through PYTHONPATH)."""
 
 import os
+import sys
 import time
 
 from rplab.errors import DataError
@@ -45,7 +46,7 @@ def bad_row(config, inputs, context):
 
 def die(config, inputs, context):
     """Die as a process does when the kernel kills it."""
-    print("last words")
+    sys.stderr.write("last words\n")
     os._exit(9)
 
 

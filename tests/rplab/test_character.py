@@ -50,5 +50,5 @@ def test_misspelt_field_bad_yaml_and_unknown_name_are_told(tmp_path):
     broken.write_text("name: [사야\nage: 3", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"broken\.yaml:\d+: not valid YAML"):
         load_card(str(broken))
-    with pytest.raises(ConfigError, match="Use one of: .*saya"):
+    with pytest.raises(ConfigError, match=r"Use one of: .*saya"):
         load_card("nobody")

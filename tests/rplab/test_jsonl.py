@@ -1,7 +1,5 @@
 """Reading says where it hurts; writing is all or nothing."""
 
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,7 +59,7 @@ def test_error_while_writing_keeps_the_old_file(tmp_path):
         write_rows(path, rows())
 
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["rows.jsonl"]
+    assert [item.name for item in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 def test_full_device_is_a_storage_error_and_the_device_survives():
