@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all their own set-up on a fresh machine with Python 3.11 or newer.
 #
 #   TORCH_SPEC   what to install as torch, first and alone. For an NVIDIA card, for example:
-#                make setup TORCH_SPEC="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130" EXTRAS=gpu,play,dev
+#                make setup TORCH_SPEC="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130" EXTRAS=gpu,dev
 #   EXTRAS       extras of pyproject.toml to install
 #   STORE        where artefacts live
 

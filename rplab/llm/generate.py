@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
 
@@ -82,8 +83,10 @@ class TextModel:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, dtype=_dtype(precision, folder, place), attn_implementation="sdpa"
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"{folder}: cannot be loaded ({error}). Make the stage that wrote it again, or copy the folder anew") from error
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise ModelError(
+                f"{folder}: cannot be loaded ({error}). Make the stage that wrote it again, or copy the folder anew"
+            ) from error
         return cls(model.to(place).eval(), tokenizer, folder)
 
     @property
@@ -307,6 +310,8 @@ def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 
 
 def _without(tokens: Sequence[str], text: str) -> str:
-    for token in tokens:
-        text = text.replace(token, "")
+    """Take tokens out until none is left: taking one out can bring another together."""
+    while any(token in text for token in tokens):
+        for token in tokens:
+            text = text.replace(token, "")
     return text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_QUOTES = "\"“”„‟"
+_QUOTES = '"“”„‟'
 _CURLY = re.compile(r"^[“”„‟](?P<speech>[^“”„‟\"\n]+)[“”„‟]$")
 _STRAIGHT = re.compile(r'^"(?P<speech>[^"\n]+)"$')
 _TERMINAL = re.compile(r"[.!?…~]['’)\]]*$")

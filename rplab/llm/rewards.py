@@ -170,7 +170,9 @@ def score_role(text: str, reply: Reply, context: RewardContext) -> float:
     deeds = [sentence for sentence in split_sentences(reply.narration) if acts_for_player(sentence, context)]
     if deeds:
         value -= 0.7 if any(_SPEECH_VERB.search(sentence) for sentence in deeds) else 0.5
-    claim = rf"(?:나는|난|내가|내 이름은|저는|전|제가|제 이름은)\s*{re.escape(context.player)}(?:이?야|이?다|예요|이에요|입니다|이라고|라고)"
+    claim = (
+        rf"(?:나는|난|내가|내 이름은|저는|전|제가|제 이름은)\s*{re.escape(context.player)}(?:이?야|이?다|예요|이에요|입니다|이라고|라고)"
+    )
     if re.search(claim, reply.speech):
         value -= 0.7
     if len(reply.extra) and any('"' in line for line in reply.extra) and reply.speech:
@@ -321,5 +323,5 @@ def register_score(speech: str, register: Register) -> float:
     s = [x for x in s if x]
     if not s:
         return 0.0
-    p = sum(bool(polite.search(x.split(",")[0] if len(x)<3 else x)) for x in s) / len(s)
+    p = sum(bool(polite.search(x.split(",")[0] if len(x) < 3 else x)) for x in s) / len(s)
     return p if register is Register.POLITE else 1 - p
