@@ -94,7 +94,7 @@ class EvaluateConfig(StageConfig):
     nll_rows: int = Field(default=50, ge=0)
     """Held-out dialogues on which the loss per assistant turn is measured; 0 = none."""
     max_nll_tokens: int = Field(default=2048, ge=16)
-    """Longer dialogues lose their oldest turns before the loss is measured; the report counts them."""
+    """Longer dialogues are shortened to their first exchanges before the loss is measured; evaluation.json counts them."""
     num_samples: int = Field(default=8, ge=0)
     """Prompts whose replies are printed in the report."""
     gates: EvalGates = EvalGates()

@@ -29,6 +29,7 @@ from rplab.character import Register
 from rplab.errors import DataError
 from rplab.llm.eval_config import RewardWeights
 from rplab.llm.reply import Reply, ends_sentence, parse_reply
+from rplab.text.korean import name_pattern
 
 DEFAULT_MIN_CHARS = 12
 DEFAULT_MAX_CHARS = 200
@@ -203,8 +204,8 @@ def score_character(_text: str, reply: Reply, context: RewardContext) -> float:
 
 
 def starts_with_name(narration: str, name: str) -> bool:
-    """Return whether a narration line starts with the name and a particle (or the name alone, or its possessive)."""
-    return bool(re.match(rf"{re.escape(name)}(?:{_SUBJECT}|의|도|만|에게|이의|이도)?(?=[\s,]|$)", narration))
+    """Return whether a narration line starts with the name as a word of its own, with or without a particle."""
+    return name_pattern(name).match(narration) is not None
 
 
 def plain_share(narration: str) -> float:
@@ -269,12 +270,12 @@ def repeated_share(text: str, order: int = 4) -> float:
     return sum(covered) / len(letters) if letters else 0.0
 
 
-_ALLOWED = re.compile(r"[가-힣0-9\s.,!?…~·\-–—:;'’‘\"“”()%]")
+_ALLOWED = re.compile(r"[가-힣ㅋㅎㅠㅜ0-9\s.,!?…~·\-–—:;'’‘\"“”()%]")
 
 
 def score_script(text: str, _reply: Reply, context: RewardContext) -> float:
     """Fall with every character that is no Korean prose; Latin words that the player wrote first are free."""
-    allowed = {word for word in re.findall(r"[A-Za-z]+", context.user)}
+    allowed = set(re.findall(r"[A-Za-z]+", context.user))
     rest = re.sub(r"[A-Za-z]+", lambda match: "" if match.group() in allowed else match.group(), text)
     foreign = len(_ALLOWED.sub("", rest))
     if not foreign:

@@ -88,7 +88,7 @@ HACKS = {
     "Latin": ('하루는 smile 하며 손을 흔든다.\n"반가워."', CASUAL),
     "broken Hangul": ('하루는 웃ㅇ었다.\n"반가워."', CASUAL),
     "replacement mark": ('하루는 웃었다.\n"반가\ufffd워."', CASUAL),
-    "laughing jamo": ('하루는 웃었다.\n"반가워ㅋㅋㅋ."', CASUAL),
+    "jamo slang": ('하루는 웃었다.\n"반가워ㅇㅇ."', CASUAL),
     "polite for casual": ('하루는 미소를 지었다.\n"반가워요. 기다렸어요."', CASUAL),
     "formal for casual": ('하루는 미소를 지었다.\n"반갑습니다."', CASUAL),
     "casual for polite": ('하루는 미소를 지었다.\n"반가워. 기다렸어."', POLITE),
@@ -181,7 +181,7 @@ def test_good_reply_with_the_players_words_is_no_echo():
 
 def test_length_falls_smoothly_on_both_sides():
     against = context(band=(40, 60))
-    lengths = {size: score("하루는 " + "가" * (size - 10) + '\n"응."', against)["length"] for size in (16, 24, 39, 50, 61, 80, 96)}
+    lengths = {size: score("하루는 " + "가" * (size - 9) + '\n"응."', against)["length"] for size in (16, 24, 39, 50, 61, 80, 96)}
 
     assert lengths[50] == 1.0
     assert lengths[16] < lengths[24] < lengths[39] < 1.0
