@@ -34,7 +34,7 @@ from rplab import errors
 from rplab.artifact import Artifact, Manifest
 from rplab.errors import LabError, StageInterrupted
 from rplab.jsonl import storage_error
-from rplab.stage import Progress, Stage, StageConfig, StageRun, lookup, run_stage, stage_key
+from rplab.stage import Progress, Stage, StageConfig, StageRun, explain_miss, lookup, point_latest, run_stage, stage_key
 from rplab.worker import DISK_FULL_EXIT
 
 logger = logging.getLogger(__name__)
@@ -99,9 +99,11 @@ def execute(request: Request, report: Callable[[Progress], None], stop: threadin
     """
     if not request.stage.isolate:
         return run_stage(request.stage, request.config, request.inputs, request.store, report=report, stop=stop, force=request.force)
-    if not request.force and (found := lookup(request.stage.name, request.key, request.store)):
-        return StageRun(*found, cached=True)  # no child process for a cache hit
     try:
+        if not request.force and (found := lookup(request.stage.name, request.key, request.store)):
+            point_latest(request.store, request.stage.name, request.key)
+            return StageRun(*found, cached=True)  # no child process for a cache hit
+        explain_miss(request.stage, request.config, request.inputs, request.store)  # the child's own words are in its log only
         return _run_in_child(request, report, stop or threading.Event())
     except OSError as error:
         raise storage_error(error, request.store) from error

@@ -184,9 +184,9 @@ def run_stage(
         home.mkdir(parents=True, exist_ok=True)
         with _locked(home / f".lock-{key}"):
             if not force and (found := lookup(stage.name, key, store)):
-                _point_latest(store, stage.name, key)
+                point_latest(store, stage.name, key)
                 return StageRun(*found, cached=True)
-            _explain_miss(stage, config, inputs, store)
+            explain_miss(stage, config, inputs, store)
             artifact, manifest = _make(stage, config, inputs, store, key, report, stop or threading.Event())
             return StageRun(artifact, manifest, cached=False)
     except OSError as error:
@@ -239,7 +239,7 @@ def _make(
     )
     target = _publish(work, home / key, manifest)
     shutil.rmtree(resume, ignore_errors=True)
-    _point_latest(store, stage.name, key)
+    point_latest(store, stage.name, key)
     return Artifact(stage=stage.name, key=key, path=target.absolute(), digest=manifest.digest), manifest
 
 
@@ -281,7 +281,7 @@ def _locked(path: Path) -> Generator[None]:
         yield
 
 
-def _point_latest(store: Path, stage_name: str, key: str) -> None:
+def point_latest(store: Path, stage_name: str, key: str) -> None:
     """Make `<store>/latest/<stage>` point at the artefact (relative link, replaced atomically)."""
     latest = store / "latest"
     latest.mkdir(exist_ok=True)
@@ -295,7 +295,7 @@ def _point_latest(store: Path, stage_name: str, key: str) -> None:
     os.replace(temporary, link)
 
 
-def _explain_miss(stage: Stage, config: StageConfig, inputs: Mapping[str, Artifact], store: Path) -> None:
+def explain_miss(stage: Stage, config: StageConfig, inputs: Mapping[str, Artifact], store: Path) -> None:
     """Log what differs from the last run of this stage, so that nobody has to guess why it runs."""
     try:
         last = read_manifest(store / "latest" / stage.name)
