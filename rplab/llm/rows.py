@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -71,12 +71,19 @@ def view_path(dataset: Path, view: str, side: str) -> Path:
     return dataset / "views" / view / f"{side}.jsonl"
 
 
-def load_rows(path: Path, convert: Callable[[dict[str, Any]], T | Drop]) -> Loaded[T]:
-    """Read a JSON-lines file and convert its rows.
+def load_rows(
+    path: Path,
+    check: Callable[[dict[str, Any]], Messages | Drop],
+    encode: Callable[[Messages, dict[str, Any]], T | None],
+    shorten: Callable[[Messages], Messages],
+) -> Loaded[T]:
+    """Read a JSON-lines file, check its rows and turn them into what a trainer takes.
 
     Args:
         path: The file.
-        convert: Returns what a row becomes, or why it is dropped.
+        check: Returns the messages of a row, or why it is dropped.
+        encode: Turns messages (and the row they come from) into numbers; None when they do not fit.
+        shorten: Takes one exchange away, and returns nothing when none is left.
 
     Raises:
         DataError: No such file, a line that is no JSON object, or no usable row at all.
@@ -85,7 +92,8 @@ def load_rows(path: Path, convert: Callable[[dict[str, Any]], T | Drop]) -> Load
     rows: list[T] = []
     for number, row in read_rows(path):
         tally.read += 1
-        result = convert(row)
+        messages = check(row)
+        result = messages if isinstance(messages, Drop) else _fit(messages, row, encode, shorten, tally)
         if isinstance(result, Drop):
             if not tally.dropped[result]:
                 logger.warning("%s:%d: row dropped: %s (further ones are counted)", path, number, result)
@@ -95,8 +103,25 @@ def load_rows(path: Path, convert: Callable[[dict[str, Any]], T | Drop]) -> Load
     tally.kept = len(rows)
     if not rows:
         reasons = ", ".join(f"{reason} {count}" for reason, count in tally.dropped.items()) or "the file is empty"
-        raise DataError(f"no usable row ({reasons})", file=path, remedy="Make the dataset again or lower the checks")
-    return Loaded(rows, tally, hashlib.sha256(path.read_bytes()).hexdigest())
+        raise DataError(f"no usable row ({reasons})", file=path, remedy="Make the dataset again, or raise the token limit when rows are too long")
+    return Loaded(rows, tally, file_digest(path))
+
+
+def _fit(
+    messages: Messages,
+    row: dict[str, Any],
+    encode: Callable[[Messages, dict[str, Any]], T | None],
+    shorten: Callable[[Messages], Messages],
+    tally: Tally,
+) -> T | Drop:
+    """Shorten a dialogue exchange by exchange until it fits."""
+    shorter = messages
+    while shorter:
+        if (result := encode(shorter, row)) is not None:
+            tally.shortened += shorter is not messages
+            return result
+        shorter = shorten(shorter)
+    return Drop.TOO_LONG
 
 
 def check_messages(value: Any) -> Messages | Drop:
@@ -140,17 +165,7 @@ def without_oldest_exchange(messages: Messages) -> Messages:
     return [] if after_reply is None else messages[:head] + rest[after_reply:]
 
 
-def fit(messages: Messages, fits: Callable[[Messages], T | None], shorten: Callable[[Messages], Messages], tally: Tally) -> T | Drop:
-    """Shorten a dialogue exchange by exchange until `fits` accepts it; count what happened in `tally`."""
-    shorter = messages
-    while shorter:
-        if (result := fits(shorter)) is not None:
-            tally.shortened += shorter is not messages
-            return result
-        shorter = shorten(shorter)
-    return Drop.TOO_LONG
-
-
-def combined_digest(parts: Iterable[str]) -> str:
-    """Return one sha256 over several."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,93 @@
+"""What a trainer tells the outside: progress, a metrics file that survives a kill, a stop that saves first."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from rplab.errors import TrainingError
+from rplab.stage import StageContext
+
+
+class MetricsFile:
+    """Metrics, one JSON line a step, in the resume folder while training; published to `logs/` at the end."""
+
+    def __init__(self, context: StageContext) -> None:
+        """Open the file of this stage run."""
+        self._path = context.resume / "metrics.jsonl"
+        self._target = context.out / "logs" / "metrics.jsonl"
+        self._start = time.monotonic()
+
+    def rewind(self, step: int) -> list[dict[str, Any]]:
+        """Forget the lines after `step` (and a torn last line); return those that stay."""
+        kept: list[dict[str, Any]] = []
+        if self._path.is_file():
+            for line in self._path.read_text(encoding="utf-8").splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    break
+                if row["step"] <= step:
+                    kept.append(row)
+        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        return kept
+
+    def add(self, step: int, values: dict[str, Any]) -> None:
+        """Append one line."""
+        row = {"step": step, **values, "wall_s": round(time.monotonic() - self._start, 3)}
+        with self._path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+
+    def publish(self) -> None:
+        """Copy the file into the artefact."""
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self._path, self._target)
+
+
+class StageCallback(TrainerCallback):
+    """Connects a Hugging Face trainer to a stage."""
+
+    def __init__(self, context: StageContext, metrics: MetricsFile, label: str) -> None:
+        """Report as `label` to `context`, and write to `metrics`."""
+        self._context = context
+        self._metrics = metrics
+        self._label = label
+        self.stopped = False
+        """The run ended early because it was asked to; a checkpoint was saved."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        """Save and end when the run was asked to stop."""
+        if self._context.stop.is_set() and state.global_step < state.max_steps:
+            self.stopped = True
+            control.should_save = True
+            control.should_training_stop = True
+        return control
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Record a step; a loss that is no number ends the run."""
+        values = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
+        if "loss" not in values:
+            return
+        if not math.isfinite(values["loss"]) or not math.isfinite(values.get("grad_norm", 0.0)):
+            raise TrainingError(
+                f"{self._label}: the loss is {values['loss']} at step {state.global_step}. "
+                "Lower optimiser.learning_rate or max_grad_norm; the last checkpoint is kept"
+            )
+        self._metrics.add(state.global_step, values)
+        shown = values.get("reward", values["loss"])
+        name = "reward" if "reward" in values else "loss"
+        self._context.progress(state.global_step, state.max_steps, f"{self._label}: {name} {shown:.3f}")
+
+
+def loss_curve(path: Path) -> list[tuple[int, float]]:
+    """Return (step, loss) of a metrics file."""
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return [(int(row["step"]), float(row["loss"])) for row in rows]

@@ -1,0 +1,117 @@
+"""Loading models for training: number formats, and the bitsandbytes fix.
+
+- On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation and has no backward for the
+  packed form: gradients are wrong from then on (spec/llm.md 0.3). The repacking is switched off, and a test watches it.
+- Loading follows the checkpoint's number format unless told; we always tell.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from bitsandbytes.nn import Linear4bit
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from rplab.errors import ModelError
+from rplab.llm import attention
+from rplab.llm.config import Precision
+from rplab.llm.template import install_template
+
+logger = logging.getLogger(__name__)
+
+_DTYPES = {"nf4": torch.bfloat16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def quiet_libraries() -> None:
+    """Silence progress bars and notices that tell a user of the lab nothing."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\\.")
+    import datasets  # noqa: PLC0415 - only its progress bars
+
+    datasets.disable_progress_bars()
+
+
+def model_folder(artefact: Path) -> Path:
+    """Return the Hugging Face folder of an artefact (its `model/`) or the folder itself, checked.
+
+    Raises:
+        ModelError: The folder or one of its parts is missing; the message names it.
+    """
+    folder = artefact / "model" if (artefact / "model").is_dir() else artefact
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such model folder. Run the stage that makes it, or check the path")
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    if not any(folder.glob("*.safetensors")):
+        missing.append("weights (*.safetensors)")
+    if missing:
+        raise ModelError(f"{folder}: {', '.join(missing)} missing. It must be a complete Hugging Face folder; copy or download it again")
+    return folder
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load a tokenizer with a template that can be trained with.
+
+    Raises:
+        ModelError: It cannot be read, or its template does not mark the assistant's turns.
+    """
+    with as_model_error(folder):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    install_template(tokenizer)
+    return tokenizer
+
+
+def load_model(folder: Path, precision: Precision, attention_name: str = "varlen") -> PreTrainedModel:
+    """Load a causal language model with frozen weights, on the accelerator when there is one.
+
+    Args:
+        folder: Hugging Face folder.
+        precision: Number format of the weights; the computation of `nf4` and `bf16` is bfloat16.
+        attention_name: `varlen` or `sdpa`.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    arguments: dict[str, Any] = {"dtype": _DTYPES[precision], "attn_implementation": attention.implementation(attention_name)}
+    if precision == "nf4":
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+        )
+    if torch.cuda.is_available():
+        arguments["device_map"] = {"": torch.cuda.current_device()}
+    with as_model_error(folder):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, **arguments)
+    fix_4bit_layers(model)
+    model.requires_grad_(False)
+    return model
+
+
+@contextmanager
+def as_model_error(folder: Path) -> Iterator[None]:
+    """Turn what transformers raises for a broken folder into one message."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+            raise
+        raise ModelError(f"{folder}: cannot be loaded ({str(error).strip().splitlines()[0][:300]}). Copy or download it again") from error
+
+
+def fix_4bit_layers(model: torch.nn.Module) -> int:
+    """Switch off the CPU repacking that breaks gradients; return the number of 4-bit layers.
+
+    bitsandbytes 0.50.2, nn/modules.py `Linear4bit.forward`: an evaluation forward packs the weight in place for an
+    operator without a backward. Remove this when a release has one.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    return len(layers)

@@ -1,0 +1,178 @@
+"""Next-token training of the tiny base, all weights, in our own short loop.
+
+Documents are packed whole into one row a step and kept apart by the attention; weights and optimiser are float32,
+the arithmetic bfloat16. Everything is counted in steps, nothing in seconds, so the same seed gives the same model.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from rplab.errors import TrainingError
+from rplab.llm.attention import packed_forward
+from rplab.llm.callbacks import MetricsFile
+from rplab.llm.checkpoint import STAGING, latest_checkpoint, publish_checkpoint
+from rplab.llm.config import PretrainSettings
+from rplab.stage import StageContext
+
+logger = logging.getLogger(__name__)
+
+_BETAS = (0.9, 0.95)
+_FLOOR = 0.1
+"""The cosine ends at this share of the peak rate."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One row of whole documents."""
+
+    ids: torch.Tensor
+    """(1, T)."""
+    borders: torch.Tensor
+    """(documents + 1) int32 cumulative lengths."""
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """(1, T) place of each token in its document."""
+        lengths = self.borders.diff()
+        starts = torch.repeat_interleave(self.borders[:-1], lengths)
+        return (torch.arange(self.ids.shape[1]) - starts)[None]
+
+
+def pack_steps(documents: Iterable[Sequence[int]], steps: int, batch_tokens: int, sequence_tokens: int) -> list[Packed]:
+    """Pack documents, in order, into one row a step.
+
+    Args:
+        documents: Token ids; enough of them for `steps` rows.
+        steps: Rows wanted.
+        batch_tokens: A row is closed before it would grow beyond this.
+        sequence_tokens: Longer documents are cut to this length.
+    """
+    rows: list[Packed] = []
+    current: list[Sequence[int]] = []
+    size = 0
+    for document in documents:
+        piece = document[: min(sequence_tokens, batch_tokens)]
+        if current and size + len(piece) > batch_tokens:
+            rows.append(_pack(current))
+            if len(rows) == steps:
+                return rows
+            current, size = [], 0
+        current.append(piece)
+        size += len(piece)
+    raise ValueError(f"the documents fill only {len(rows)} of {steps} steps")
+
+
+def _pack(documents: Sequence[Sequence[int]]) -> Packed:
+    lengths = torch.tensor([0, *(len(document) for document in documents)])
+    ids = torch.tensor([[token for document in documents for token in document]])
+    return Packed(ids, lengths.cumsum(0).to(torch.int32))
+
+
+def pretrain(model: PreTrainedModel, rows: Sequence[Packed], settings: PretrainSettings, context: StageContext) -> list[float]:
+    """Train all weights of `model` in place, one row a step; return the loss of every step.
+
+    Args:
+        model: float32 weights.
+        rows: One a step.
+        settings: Rates and intervals.
+        context: Progress, stop, checkpoints, metrics.
+
+    Raises:
+        TrainingError: The loss is no number.
+        StageInterrupted: Stopped on request, after a checkpoint.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)  # type: ignore[arg-type]
+    model.train()
+    optimiser = _optimiser(model, settings)
+    root = context.resume / "checkpoints"
+    metrics = MetricsFile(context)
+    done = _load(model, optimiser, root)
+    losses = [float(row["loss"]) for row in metrics.rewind(done)]
+    for step in range(done, len(rows)):
+        rate = learning_rate(step, len(rows), settings)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        loss = _train_step(model, optimiser, rows[step], settings.optimiser.max_grad_norm, device)
+        if not math.isfinite(loss):
+            raise TrainingError(f"base: the loss is {loss} at step {step + 1}. Lower base.pretrain.optimiser.learning_rate")
+        losses.append(loss)
+        metrics.add(step + 1, {"loss": loss, "learning_rate": rate, "num_tokens": rows[step].ids.shape[1]})
+        context.progress(step + 1, len(rows), f"base: loss {loss:.3f}")
+        stopping = context.stop.is_set()
+        if (step + 1) % settings.save_steps == 0 or stopping:
+            _save(model, optimiser, root, step + 1)
+            context.check_stop()
+    metrics.publish()
+    return losses
+
+
+def learning_rate(step: int, steps: int, settings: PretrainSettings) -> float:
+    """Return the rate of a step: linear warm-up, then cosine down to a tenth of the peak."""
+    warmup = max(1, round(settings.optimiser.warmup * steps))
+    if step < warmup:
+        return settings.optimiser.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return settings.optimiser.learning_rate * (_FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _optimiser(model: PreTrainedModel, settings: PretrainSettings) -> torch.optim.AdamW:
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": settings.optimiser.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.optimiser.learning_rate, betas=_BETAS, fused=True)
+
+
+def _train_step(
+    model: PreTrainedModel, optimiser: torch.optim.AdamW, row: Packed, max_grad_norm: float, device: torch.device
+) -> float:
+    ids, borders = row.ids.to(device), row.borders.to(device)
+    longest = int(row.borders.diff().max())
+    with torch.autocast(device.type, torch.bfloat16), packed_forward():
+        logits = model(
+            input_ids=ids,
+            position_ids=row.positions.to(device),
+            cu_seq_lens_q=borders,
+            cu_seq_lens_k=borders,
+            max_length_q=longest,
+            max_length_k=longest,
+            use_cache=False,
+        ).logits
+    targets = ids[0, 1:].clone()
+    targets[borders[1:-1].long() - 1] = -100  # the first token of a document follows from nothing
+    loss = torch.nn.functional.cross_entropy(logits[0, :-1].float(), targets)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+def _save(model: PreTrainedModel, optimiser: torch.optim.AdamW, root: Path, step: int) -> None:
+    staging = root / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict()}, staging / "state.pt")
+    publish_checkpoint(staging, root, step)
+
+
+def _load(model: PreTrainedModel, optimiser: torch.optim.AdamW, root: Path) -> int:
+    """Load the newest checkpoint, if there is one, and return its step."""
+    found = latest_checkpoint(root)
+    if found is None:
+        return 0
+    step, folder = found
+    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    logger.info("base: going on from step %d", step)
+    return step

@@ -1,0 +1,250 @@
+"""Supervised fine-tuning: stage 1 on single exchanges, stage 2 on dialogues, one adapter all the way.
+
+The story of `train_sft`: read the view, drop what cannot be learnt from, put an adapter on the frozen base (new, or the
+one of the stage before), measure the held-out loss, train packed rows on the assistant's tokens, measure again, save
+the adapter with its lineage. Killed at any moment, the next run goes on from the last complete checkpoint and ends
+with the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase, PrinterCallback
+from trl.trainer.sft_config import SFTConfig as TrlSftConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from rplab.errors import ConfigError, TrainingError
+from rplab.jsonl import write_rows
+from rplab.llm.adapter import ADAPTER_WEIGHTS, adapter_folder, adapter_settings, kept_adapters, load_adapter, new_adapter, save_adapter
+from rplab.llm.callbacks import MetricsFile, StageCallback
+from rplab.llm.checkpoint import latest_checkpoint
+from rplab.llm.config import LoraSettings, SftConfig
+from rplab.llm.heldout import HeldOut, gain_interval, measure_loss
+from rplab.llm.hooks import LabHooks, shared_arguments
+from rplab.llm.lineage import Lineage, check_base, model_fingerprint, read_lineage, write_lineage
+from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_libraries
+from rplab.llm.rows import Loaded, Messages, check_dialogue, file_digest, load_rows, view_path, without_last_exchange
+from rplab.llm.template import Example, encode_dialogue, render, template_hash
+from rplab.stage import StageContext, Stats
+
+logger = logging.getLogger(__name__)
+
+PROBES = 64
+"""Held-out texts kept beside an adapter, on which its merge is checked."""
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A row of a view, as text and as numbers."""
+
+    messages: Messages
+    example: Example
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training run did."""
+
+    steps: int
+    before: HeldOut
+    after: HeldOut
+    stats: Stats
+
+
+class LabSftTrainer(LabHooks, SFTTrainer):
+    """TRL's trainer with the lab's hooks."""
+
+
+def train_sft(config: SftConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
+    """Train an adapter on a view of the dataset.
+
+    Args:
+        config: Settings.
+        inputs: `base` (model), `dataset`, and `adapter` to continue one.
+        context: Writes adapter/ (PEFT + lineage.json), probe.jsonl and logs/metrics.jsonl.
+
+    Returns:
+        Row tallies, packing efficiency, held-out loss before and after with the interval of the gain.
+
+    Raises:
+        DataError: The view is missing or has no usable row.
+        ModelError: The base or adapter is missing, incomplete, or they do not belong together.
+        ConfigError: A setting that would have no effect.
+        TrainingError: The loss is no number, or memory is short.
+        StageInterrupted: Stopped on request, after a checkpoint.
+    """
+    quiet_libraries()
+    base = model_folder(inputs["base"])
+    tokenizer = load_tokenizer(base)
+    train = load_dialogues(view_path(inputs["dataset"], config.view, "train"), tokenizer, config.max_length)
+    held = load_dialogues(view_path(inputs["dataset"], config.view, "eval"), tokenizer, config.max_length)
+    model, parent = adapted_model(config, base, inputs.get("adapter"))
+
+    fit = fit_adapter(
+        model,
+        tokenizer,
+        [dialogue.example for dialogue in train.rows],
+        [dialogue.example for dialogue in held.rows[: config.eval_rows]],
+        config,
+        context,
+        label=config.view,
+    )
+
+    save_adapter(model, context.out / "adapter")
+    lineage = Lineage(
+        stage=config.view,
+        base=model_fingerprint(base),
+        precision=config.precision,
+        template=template_hash(str(tokenizer.chat_template)),
+        data=train.digest,
+        steps=fit.steps,
+        parent=parent,
+    )
+    write_lineage(context.out / "adapter", lineage)
+    write_rows(context.out / "probe.jsonl", ({"text": render(tokenizer, row.messages)} for row in held.rows[:PROBES]))
+    return {"view": config.view, "train_rows": train.tally.as_stats(), "eval_rows": held.tally.as_stats(), **fit.stats}
+
+
+def load_dialogues(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Loaded[Dialogue]:
+    """Read and tokenise dialogues; what does not fit in `max_length` tokens is shortened to its first exchanges.
+
+    Raises:
+        DataError: No such file, a broken line, or no usable row.
+    """
+
+    def encode(messages: Messages, _row: dict[str, Any]) -> Dialogue | None:
+        example = encode_dialogue(tokenizer, messages)
+        return Dialogue(messages, example) if len(example.input_ids) <= max_length else None
+
+    return load_rows(path, check_dialogue, encode, without_last_exchange)
+
+
+def adapted_model(config: SftConfig, base: Path, adapter: Path | None) -> tuple[PeftModel, str | None]:
+    """Load the base with a new adapter, or with the one to continue; return it with the hash of its parent.
+
+    Raises:
+        ModelError: The adapter belongs to another base.
+        ConfigError: `lora` or `precision` differ from those of the adapter that is continued.
+    """
+    if adapter is None:
+        model = load_model(base, config.precision, config.attention)
+        return new_adapter(model, config.lora or LoraSettings(), config.seed), None
+    folder = adapter_folder(adapter)
+    lineage = read_lineage(folder)
+    check_base(lineage, folder, base)
+    if lineage.precision != config.precision:
+        raise ConfigError(
+            f"precision is {config.precision}, but the adapter that is continued was trained on a {lineage.precision} base. "
+            f"Set precision: {lineage.precision}"
+        )
+    if config.lora is not None and config.lora != adapter_settings(folder):
+        raise ConfigError("lora has no effect when an adapter is continued, and differs from that adapter's shape. Remove it")
+    model = load_model(base, config.precision, config.attention)
+    return load_adapter(model, folder, trainable=True), file_digest(folder / ADAPTER_WEIGHTS)
+
+
+def fit_adapter(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Sequence[Example],
+    held: Sequence[Example],
+    config: SftConfig,
+    context: StageContext,
+    *,
+    label: str,
+) -> Fit:
+    """Train the adapter of `model` in place; resumes from `context.resume`.
+
+    Args:
+        model: Frozen base with a trainable adapter.
+        tokenizer: Gives the padding token.
+        train: What is learnt.
+        held: What the loss is measured on, before and after.
+        config: Settings.
+        context: Progress, stop, checkpoints, metrics.
+        label: Name in progress lines.
+
+    Raises:
+        TrainingError: The loss is no number, or memory is short.
+        StageInterrupted: Stopped on request, after a checkpoint.
+    """
+    pad_id = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
+    before = measure_loss(model, held, pad_id)
+    metrics = MetricsFile(context)
+    callback = StageCallback(context, metrics, label)
+    rows = Dataset.from_list([{"input_ids": example.input_ids, "labels": example.labels} for example in train])
+    with kept_adapters(model):
+        trainer = LabSftTrainer(
+            model=model,
+            args=trainer_arguments(config, context.resume / "checkpoints"),
+            train_dataset=rows,
+            processing_class=tokenizer,
+            callbacks=[callback],
+        )
+    trainer.remove_callback(PrinterCallback)
+    found = latest_checkpoint(context.resume / "checkpoints")
+    metrics.rewind(found[0] if found else 0)
+    if found:
+        logger.info("%s: going on from step %d", label, found[0])
+    try:
+        trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"{label}: out of memory. Lower max_length ({config.max_length}) or rows_per_step ({config.rows_per_step}), "
+            "set activation_checkpointing: true or precision: nf4; the last checkpoint is kept"
+        ) from error
+    if callback.stopped:
+        context.check_stop()
+    after = measure_loss(model, held, pad_id)
+    metrics.publish()
+    return Fit(trainer.state.global_step, before, after, _stats(trainer, train, before, after, config))
+
+
+def trainer_arguments(config: SftConfig, checkpoints: Path) -> TrlSftConfig:
+    """Translate our settings into TRL's."""
+    return TrlSftConfig(
+        **shared_arguments(
+            config.optimiser,
+            config.precision,
+            checkpoints,
+            seed=config.seed,
+            save_steps=config.save_steps,
+            activation_checkpointing=config.activation_checkpointing,
+        ),
+        per_device_train_batch_size=config.rows_per_step,
+        gradient_accumulation_steps=config.accumulation_steps,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        packing=config.packing,
+        packing_strategy="bfd",
+        max_length=config.max_length if config.packing else None,
+    )
+
+
+def _stats(trainer: LabSftTrainer, train: Sequence[Example], before: HeldOut, after: HeldOut, config: SftConfig) -> Stats:
+    low, high = gain_interval(before, after, config.seed)
+    tokens = sum(len(example.input_ids) for example in train)
+    packed_rows = len(trainer.train_dataset)  # type: ignore[arg-type]
+    losses = [float(row["loss"]) for row in trainer.state.log_history if "loss" in row]
+    return {
+        "steps": trainer.state.global_step,
+        "tokens": tokens,
+        "learnt_tokens": sum(example.num_learnt for example in train),
+        "packed_rows": packed_rows,
+        "packing_efficiency": round(tokens / (packed_rows * config.max_length), 4) if config.packing else None,
+        "loss_first": round(losses[0], 4),
+        "loss_last": round(losses[-1], 4),
+        "eval_dialogues": len(before.tokens),
+        "eval_loss_before": round(before.mean, 5),
+        "eval_loss_after": round(after.mean, 5),
+        "eval_gain_interval": [round(low, 5), round(high, 5)],
+        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),  # type: ignore[union-attr]
+    }
