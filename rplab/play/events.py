@@ -43,3 +43,31 @@ class Cut:
 
 
 ParseEvent: TypeAlias = Delta | Narration | Sentence | Cut
+
+
+@dataclass(frozen=True)
+class Translated:
+    """The Japanese of one sentence of speech."""
+
+    text: str
+    japanese: str
+    utterance: int
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A sentence is on its way to the speaker."""
+
+    japanese: str
+    audio_s: float
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something did not work and was replaced by less: told once a turn for each part."""
+
+    part: Literal["reply", "translation", "voice", "audio", "store"]
+    message: str
+
+
+SessionEvent: TypeAlias = ParseEvent | Translated | Spoken | Notice

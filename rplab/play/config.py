@@ -1,0 +1,49 @@
+"""Settings of a play session."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rplab.stage import StageConfig
+from rplab.tts.config import VoiceConfig
+
+
+class ReplySampling(StageConfig):
+    """How the reply is drawn."""
+
+    max_new_tokens: int = Field(default=200, ge=1, le=4096)
+    temperature: float = Field(default=0.75, ge=0.0, le=2.0)
+    """0 is greedy."""
+    top_p: float = Field(default=0.9, gt=0.0, le=1.0)
+    top_k: int = Field(default=50, ge=0)
+    """0 keeps every token."""
+    repetition_penalty: float = Field(default=1.05, ge=1.0, le=2.0)
+
+
+class PlayConfig(StageConfig):
+    """What happens between Enter and the first sound."""
+
+    seed: int = 42
+    """Root of the draws; a turn and its regenerations each draw their own."""
+    max_history_turns: int = Field(default=8, ge=0, le=200)
+    """Exchanges that the model sees again; the oldest third goes at once, so that the cached prefix stays valid longer."""
+    sampling: ReplySampling = ReplySampling()
+    voice: VoiceConfig = VoiceConfig()
+    speak: bool = True
+    """False: text only, neither translated nor spoken."""
+    sink: Literal["auto", "sounddevice", "miniaudio", "ffplay", "wav", "null"] = "auto"
+    """Where sound goes; `auto` takes the first of sounddevice, miniaudio, ffplay, wav that works and says which."""
+    first_clause_chars: int = Field(default=0, ge=0, le=60)
+    """Above 0, the first sentence may be cut at a comma after so many characters: sooner sound, poorer translation."""
+    sentence_pause_s: float = Field(default=0.25, ge=0.0, le=2.0)
+    """Silence between two spoken sentences, seconds."""
+    max_buffered_s: float = Field(default=12.0, ge=1.0, le=120.0)
+    """Most sound that waits to be played, seconds; the voice pauses there."""
+    reply_timeout_s: float = Field(default=120.0, gt=0.0)
+    """Longest wait for one piece of text before the model counts as dead, seconds (the first piece reads the prompt)."""
+    translate_timeout_s: float = Field(default=60.0, gt=0.0)
+    """Longest wait for a translation, seconds."""
+    voice_timeout_s: float = Field(default=60.0, gt=0.0)
+    """Longest wait for one piece of sound, time in the buffer included, seconds."""
