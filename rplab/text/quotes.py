@@ -22,6 +22,7 @@ SENTENCE_END = ".!?…~。！？♪"
 _STRAIGHT = str.maketrans({**dict.fromkeys("“”„‟〝〞〟＂«»", '"'), **dict.fromkeys("‘’‚‛", "'")})
 _CORNERS = {"「": "」", "『": "』"}
 _OPENING = "([{<（【《〈"
+_SAYING = re.compile(r"(?:이?라)?고\b|하고|하며|라며|이?라고")
 _TRAILING = re.compile(r"[.!?…~。！？,]+")
 
 
@@ -122,7 +123,7 @@ def _narration(text: str, number: int) -> list[Block]:
 def _as_written(piece: _Piece) -> str:
     if not piece.quoted:
         return piece.text
-    return f"{'"' if piece.opened else ''}{piece.text}{'"' if piece.closed else ''}"
+    return '"' * piece.opened + piece.text + '"' * piece.closed
 
 
 def _pull_punctuation(blocks: list[Block]) -> list[Block]:
@@ -226,16 +227,16 @@ def _strength(row: Sequence[_Piece], at: int) -> int:
     before = row[at - 1].text if at and not row[at - 1].quoted else ""
     after = row[at + 1].text if at + 1 < len(row) and not row[at + 1].quoted else ""
     rest = after.lstrip(SENTENCE_END + ",")
-    if rest and not rest[0].isspace():
-        return 0
     finished = piece.text.rstrip()[-1:] in SENTENCE_END and bool(piece.text.strip())
     own_start = not before.strip() or before.rstrip()[-1] in SENTENCE_END + ":;」』"
+    if rest and not rest[0].isspace():
+        return 1 if own_start and finished and _SAYING.match(rest) else 0
     own_end = not is_visible(rest)
-    if own_start and (own_end or finished):
-        return 2
     if own_start:
-        return 1
-    return (2 if finished or not piece.closed and before[-1:].isspace() else 0) if own_end else 0
+        return 2 if own_end or finished else 1
+    if not own_end:
+        return 0
+    return 2 if finished or (not piece.closed and before[-1:].isspace()) else 1
 
 
 def _promote_single_quotes(line: str) -> str:

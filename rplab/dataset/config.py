@@ -1,0 +1,36 @@
+"""Settings of the data-set stages."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from rplab.stage import StageConfig
+
+
+class NormaliseConfig(StageConfig):
+    """Convert single-turn rows to messages and clean them."""
+
+    seed: int = 42
+    """Root seed of the name drawn for a `{{user}}` whose row names no player."""
+
+
+class DatasetConfig(StageConfig):
+    """Unite the rows, split them by scenario, cut the training views."""
+
+    seed: int = 42
+    eval_ratio: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the scenarios (of each kind) kept for evaluation; at least one when there are two or more."""
+    sft2_single_turn_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the single-turn rows that stage 2 sees again beside the dialogues."""
+    max_context_messages: int = Field(default=12, ge=0)
+    """Messages of a GRPO prompt, system turns included; 0 = no limit."""
+    min_prompt_chars: int = Field(default=8, ge=0)
+    """Characters of the flattened GRPO prompt."""
+    min_reference_chars: int = Field(default=4, ge=0)
+    """Characters of a GRPO reference."""
+    translation_narration: bool = False
+    """Also pair narration lines, not only speech."""
+    min_translation_eval: int = Field(default=24, ge=0)
+    """Lines to hold out for translation even when training scenarios say them too (those copies leave training)."""
+    near_duplicate_similarity: float = Field(default=0.85, gt=0, le=1)
+    """Jaccard similarity of character 3-grams from which two rows count as near duplicates (counted, kept)."""
