@@ -6,32 +6,34 @@ from typing import Literal
 
 from pydantic import Field
 
-from rplab.llm.config import LoraSettings, OptimiserSettings
+from rplab.llm.config import LoraSettings, OptimiserSettings, Precision
+from rplab.llm.eval_config import Precision as InferencePrecision
 from rplab.stage import StageConfig
 
 
 class TranslatorConfig(StageConfig):
-    """Stage `translator`: a base model learns Korean speech -> Japanese speech.
+    """Stage `translator`: an adapter learns Korean speech -> Japanese speech and is merged into its base.
 
-    Defaults are for a real 1.7B to 4B base; the smoke profile trains every weight of the tiny one.
+    The fields are those of `rplab.llm.config.SftConfig`; defaults are for a real 1.7B to 4B base.
     """
 
     seed: int = 42
-    method: Literal["lora", "full"] = "lora"
-    """`lora`: an adapter that is merged at the end; `full`: every weight (tiny models)."""
+    precision: Precision = "bf16"
+    """How the frozen base is held. NF4 only where memory is short: translation suffers first from coarse weights."""
     lora: LoraSettings = LoraSettings(rank=32, alpha=64)
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Frozen weights under `lora`. auto = bf16 on a GPU, fp32 on a CPU. What is trained is always held in fp32."""
-    max_pair_tokens: int = Field(default=512, ge=16)
-    """Prompt and answer together; longer pairs are dropped and counted."""
-    batch_tokens: int = Field(default=4096, ge=16)
-    """Tokens of one forward pass, padding included; pairs of like length go together."""
-    accumulation_steps: int = Field(default=4, ge=1)
+    max_length: int = Field(default=2048, ge=32)
+    """Tokens of one packed row; longer pairs are dropped and counted."""
+    packing: bool = True
+    attention: Literal["varlen", "sdpa"] = "varlen"
+    rows_per_step: int = Field(default=2, ge=1)
+    """Packed rows of one forward pass."""
+    accumulation_steps: int = Field(default=2, ge=1)
     """Forward passes of one optimiser step."""
     epochs: float = Field(default=3.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     """Optimiser steps; overrides `epochs`."""
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=2e-4)
+    activation_checkpointing: bool = False
     eval_rows: int = Field(default=128, ge=1)
     """Held-out pairs whose loss is measured before and after."""
     save_steps: int = Field(default=100, ge=1)
@@ -57,7 +59,9 @@ class TranslatorEvalConfig(StageConfig):
     """Held-out pairs; when the evaluation file has fewer, all are used and the report says so."""
     max_new_tokens: int = Field(default=128, ge=1, le=2048)
     batch_size: int = Field(default=32, ge=1)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: InferencePrecision = "auto"
+    bootstrap_samples: int = Field(default=1000, ge=100)
+    """Resamples behind the 95 % interval."""
     num_samples: int = Field(default=20, ge=0)
     """Translations printed in the report."""
     gates: TranslatorGates = TranslatorGates()

@@ -110,7 +110,7 @@ HACKS = {
         CASUAL,
     ),
     "essay": (
-        "하루는 " + " ".join(f"{word} 길을 따라 걸었다." for word in "첫째 둘째 셋째 넷째 다섯째 여섯째 일곱째".split() * 4) + '\n"그래."',
+        "하루는 " + " ".join(f"{word}째 길을 따라 걸었다." for word in list("첫둘셋넷다여일") * 4) + '\n"그래."',
         CASUAL,
     ),
     "echo": ('하루는 안녕?\n"안녕? 안녕? 안녕?"', CASUAL),
