@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from rplab.pipeline import Outcome
 from rplab.stage import Stats
@@ -15,6 +17,8 @@ _HEADLINE = (
     ("pairs", "pairs"),
 )
 """Which count of a stage's stats stands for the amount of work done; the first that is there is shown."""
+
+_MODEL_TITLES = {"base": "base", "sft": "after SFT", "grpo": "after GRPO"}
 
 
 def headline(stats: Stats) -> str:
@@ -33,3 +37,34 @@ def stage_line(outcome: Outcome, store: Path) -> str:
     path = outcome.run.artifact.path
     where = path.relative_to(store.absolute()) if path.is_relative_to(store.absolute()) else path
     return f"{outcome.name:<16} {time_text:>9}  {headline(manifest.stats):<14} {store}/{where}"
+
+
+def evaluation_table(store: Path) -> str:
+    """Return what the latest evaluations of a store say; empty when there is none.
+
+    Rows: mean reward with its 95 % interval and share of well-formed replies for base, SFT and GRPO; chrF++ of the
+    translator; every gate that failed.
+    """
+    lines: list[str] = []
+    failed: list[Any] = []
+    if evaluation := _read(store, "evaluate"):
+        lines += [f"{'role-play model':<16} {'reward':>7} {'95 % interval':>18} {'format':>7} {'level':>7} {'stops':>7}"]
+        for name, model in evaluation["models"].items():
+            reward, rates = model["reward"], model["rates"]
+            interval = f"[{reward['low']:.3f}, {reward['high']:.3f}]"
+            shares = " ".join(f"{rates[rate]:>7.0%}" for rate in ("format", "register", "eos"))
+            lines += [f"{_MODEL_TITLES.get(name, name):<16} {reward['mean']:>7.3f} {interval:>18} {shares}"]
+        failed += evaluation["failed"]
+    if evaluation := _read(store, "translator_eval"):
+        stops, hangul = evaluation["stop_rate"], evaluation["hangul_rate"]
+        lines += [
+            f"{'translator':<16} chrF++ {evaluation['chrfpp']:.1f} on {evaluation['pairs']} held-out pairs, stops {stops:.0%}, Hangul left {hangul:.0%}"
+        ]
+        failed += evaluation["failed"]
+    lines += [f"GATE FAILED      {gate['gate']} is {gate['value']}, wanted {gate['wanted']}: {gate['why']}" for gate in failed]
+    return "\n".join(lines)
+
+
+def _read(store: Path, stage: str) -> dict[str, Any] | None:
+    path = store / "latest" / stage / "evaluation.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
