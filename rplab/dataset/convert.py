@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 _TEXT_KEYS = ("system", "user")
 _REPLY_KEYS = ("assistant_raw", "assistant")
+_REMEDY = (
+    "Each row needs system, user and assistant_raw as text; repair or delete this line, or set such lines aside with --quarantine FILE"
+)
 
 
 @dataclass
@@ -66,12 +69,10 @@ def convert_row(row: Mapping[str, Any], file: Path | None = None, line: int | No
             f"{key!r} {problem}",
             file=file,
             line=line,
-            remedy="Each row needs system, user and assistant_raw as text; repair or delete this line, or set such lines aside with --quarantine FILE",
+            remedy=_REMEDY,
         )
     roles = ("system", "user", "assistant")
-    converted: dict[str, Any] = {
-        "messages": [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
-    }
+    converted: dict[str, Any] = {"messages": [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]}
     if meta := _carried(row, reply_key):
         converted["meta"] = meta
     return converted
@@ -88,9 +89,7 @@ def _carried(row: Mapping[str, Any], reply_key: str) -> dict[str, Any]:
     return carried
 
 
-def convert_file(
-    source: Path, target: Path, *, quarantine: Path | None = None, drop_duplicates: bool = False
-) -> ConvertCounts:
+def convert_file(source: Path, target: Path, *, quarantine: Path | None = None, drop_duplicates: bool = False) -> ConvertCounts:
     """Convert a file; `target` is replaced only when the whole file was read.
 
     Args:
@@ -115,11 +114,11 @@ def convert_file(
                 counts.drop(number, "quarantined", str(result))
                 aside.append(dumps({"file": str(source), "line": number, "reason": str(result), "text": raw}) + "\n")
                 continue
-            if drop_duplicates and (key := canonical(result["messages"])) in seen:
+            key = canonical(result["messages"])
+            if drop_duplicates and key in seen:
                 counts.drop(number, "duplicate", "an equal row came before")
                 continue
-            if drop_duplicates:
-                seen.add(canonical(result["messages"]))
+            seen.add(key)
             counts.kept += 1
             yield dumps(result) + "\n"
 

@@ -65,5 +65,5 @@ def _player_in(text: str, protagonist: str | None) -> str | None:
     present = [name for name in CAST_PLAYERS if name != protagonist and name_pattern(name).search(text)]
     if len(present) == 1:
         return present[0]
-    labelled = {name for name in _PLAYER_LINE.findall(text) if name not in PLAYER_WORDS + ("이름",)}
+    labelled = {name for name in _PLAYER_LINE.findall(text) if name not in (*PLAYER_WORDS, "이름")}
     return labelled.pop() if len(labelled) == 1 else None

@@ -23,9 +23,9 @@ from typing import Any
 
 from rplab.dataset.config import NormaliseConfig
 from rplab.dataset.convert import convert_row
-from rplab.dataset.names import CAST_PLAYERS, PLAYER_WORDS, PROTAGONIST_WORDS, Names, find_names
-from rplab.dataset.reply import normalise_reply, strip_stars
 from rplab.dataset.labels import Label, strip_label
+from rplab.dataset.names import CAST_PLAYERS, PLAYER_WORDS, Names, find_names
+from rplab.dataset.reply import normalise_reply, strip_stars
 from rplab.errors import DataError
 from rplab.jsonl import dumps, read_rows, write_text
 from rplab.stage import StageContext, Stats
@@ -171,7 +171,9 @@ def _strip_user_labels(turns: list[dict[str, Any]], names: Names) -> None:
             turn["content"] = item.rest
 
 
-def normalise_all(rows: Iterable[tuple[int, Mapping[str, Any]]], seed: int, counts: NormaliseCounts, source: Path) -> Iterator[dict[str, Any]]:
+def normalise_all(
+    rows: Iterable[tuple[int, Mapping[str, Any]]], seed: int, counts: NormaliseCounts, source: Path
+) -> Iterator[dict[str, Any]]:
     """Normalise numbered rows in order; one name is drawn for every row, needed or not, as the predecessor did.
 
     Raises:
@@ -230,8 +232,7 @@ def normalise_rows(config: NormaliseConfig, inputs: Mapping[str, Path], context:
 def _report(stats: Mapping[str, Any]) -> str:
     lines = [f"# Normalised rows\n\n{stats['kept']} of {stats['rows']} rows kept, {stats['changed']} of them changed.\n"]
     if stats["dropped"]:
-        lines.append("| dropped because | rows |\n|---|---:|\n" + "".join(f"| {reason} | {n} |\n" for reason, n in stats["dropped"].items()))
+        lines.append(
+            "| dropped because | rows |\n|---|---:|\n" + "".join(f"| {reason} | {n} |\n" for reason, n in stats["dropped"].items())
+        )
     return "\n".join(lines)
-
-
-KNOWN_WORDS = (*PLAYER_WORDS, *PROTAGONIST_WORDS)

@@ -5,7 +5,7 @@ lines are, fold. What is decided for an unquoted line:
 
 * a line labelled as speech is speech, a line labelled as narration is narration;
 * nothing in the reply is quoted: the last line is the speech, except for leading sentences that tell what the
-  protagonist does (`사야는 ...다.`);
+  protagonist does (`사야는 ...다.`) and except for a second line in plain narrative style (`바깥은 고요하다.`);
 * something is quoted: unquoted lines are narration, except lines after the first speech that end like speech.
 """
 
@@ -21,6 +21,8 @@ from rplab.text.quotes import SENTENCE_END, Block, Kind, blocks_of_lines, has_wo
 
 _MAX_ROUNDS = 12
 _SUBJECT = re.compile(r"([가-힣A-Za-z]{1,10}?)(?:은|는|이|가)(?=\s)")
+_BULLET = re.compile(r"[-–—•·][ \t]+(?=\S)")
+_FIRST_PERSON = re.compile(r"(?:나|내|난|날|너|넌|네|우리|저|전|제)(?:[가-힣]{0,2}\s|$)")
 _PRONOUNS = ("그녀", "그")
 _SPEECH_ENDING = re.compile(r"(?:요|니다|니까|까|어|아|야|지|자|네|래|게|군|걸|데|해|줘|봐|죠|마|라|니|나|응|게요|거든|잖아|뭐)$")
 
@@ -43,14 +45,14 @@ class _Line:
 
 
 def normalise_reply(content: str, names: Names) -> str | None:
-    """Return the normal form of a reply.
+    r"""Return the normal form of a reply.
 
     Args:
         content: The reply as written.
         names: Who takes part.
 
     Returns:
-        `narration\\n"speech"`, `"speech"`, or narration alone when nobody speaks; an empty string when the speech is
+        `narration\n"speech"`, `"speech"`, or narration alone when nobody speaks; an empty string when the speech is
         there but empty (a label or a pair of marks with nothing behind); None when no stable form was found.
     """
     for _ in range(_MAX_ROUNDS):
@@ -65,7 +67,7 @@ def normalise_reply(content: str, names: Names) -> str | None:
 def _normalise_once(content: str, names: Names) -> str:
     raw = split_lines(straighten(re.sub(r"\\r?\\n|\\n", "\n", content)))
     known = {*names.protagonists, *names.players, *PLAYER_WORDS, *PROTAGONIST_WORDS, *_subjects(raw)}
-    lines = [_strip_labels(text, known) for text in raw]
+    lines = [_strip_labels(text, known) for text in (_BULLET.sub("", text, count=1) for text in raw) if text]
     if not lines:
         return ""
     blocks = blocks_of_lines([line.text for line in lines]) if all(line.text for line in lines) else _blocks_with_gaps(lines)
@@ -113,17 +115,37 @@ def _decide(blocks: list[Block], lines: Sequence[_Line], names: Names) -> list[B
         block._replace(kind=Kind.SPEECH) if _is_unquoted_speech(block, _label_of(block, lines), after_speech=at > first_speech) else block
         for at, block in enumerate(blocks)
     ]
-    if any(block.kind is Kind.SPEECH for block in decided) or not decided:
-        return decided
+    if any(block.kind is Kind.SPEECH for block in decided):
+        return [part for block in decided for part in (_split_closed(block, names) if block.kind is Kind.SPEECH else [block])]
+    if not decided:
+        return []
     *earlier, last = decided
-    if _label_of(last, lines) is Label.NARRATION:
+    label = _label_of(last, lines)
+    if label is Label.NARRATION or (label is None and _all_told(decided, names)):
         return decided
-    told, said = _split_told(last.text, names)
-    return [
-        *earlier,
-        *([last._replace(text=told)] if told else []),
-        *([last._replace(kind=Kind.SPEECH, text=said)] if said else []),
-    ]
+    return [*earlier, *_split_last(last, names)]
+
+
+def _split_closed(block: Block, names: Names) -> list[Block]:
+    """Take leading narration off a speech of which only the closing mark was written."""
+    return [block] if block.quoted else _split_last(block, names)
+
+
+def _split_last(block: Block, names: Names) -> list[Block]:
+    told, said = _split_told(block.text, names)
+    parts = [block._replace(kind=Kind.NARRATION, text=told)] if told else []
+    return [*parts, block._replace(kind=Kind.SPEECH, text=said)] if said or not told else parts
+
+
+def _all_told(blocks: Sequence[Block], names: Names) -> bool:
+    """Return whether an unquoted reply of several lines is narration to its end.
+
+    Its last line is in plain style, of several words, nobody speaks of themselves, and the lines before tell about the
+    protagonist.
+    """
+    last = blocks[-1].text
+    plain = re.fullmatch(r"\S+\s.*다[.…]*", last) is not None and _FIRST_PERSON.match(last) is None
+    return len(blocks) > 1 and plain and not _split_told(" ".join(block.text for block in blocks), names)[1]
 
 
 def _label_of(block: Block, lines: Sequence[_Line]) -> Label | None:

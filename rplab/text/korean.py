@@ -155,12 +155,13 @@ def fit_particle(word: str, particle: str) -> str:
 
 
 def attach(word: str, particle: str) -> str:
-    """Return `word` with the fitting form of `particle`: attach("카즈키", "이") == "카즈키가"."""
+    """Return `word` with the fitting form of `particle` after it: 카즈키 and 이 make 카즈키가."""
     return word + fit_particle(word, particle)
 
 
 _REVERSIBLE = frozenset(
-    "랑 랑은 라는 라고 라서 라도 라면 라니 라 란 나마 나 든지 든 며 여 시여 야말로 니까 지만 구나 예요 였다 였어요 였어 다".split()
+    ("랑", "랑은", "라는", "라고", "라서", "라도", "라면", "라니", "라", "란", "나마", "나", "든지", "든", "며", "여", "시여", "야말로")
+    + ("니까", "지만", "구나", "예요", "였다", "였어요", "였어", "다")
 )
 """Vowel forms that take 이 back after a consonant; 고, 지, 네, 면, 니 are left alone (too often a word of their own)."""
 
@@ -251,7 +252,9 @@ def find_leaks(text: str, allowed: str = "") -> list[Leak]:
         allowed: Characters that a card allows.
     """
     return [
-        Leak(str(match.lastgroup), match[0], match.start()) for match in _LEAK.finditer(text) if any(char not in allowed for char in match[0])
+        Leak(str(match.lastgroup), match[0], match.start())
+        for match in _LEAK.finditer(text)
+        if any(char not in allowed for char in match[0])
     ]
 
 
@@ -285,15 +288,15 @@ class Fault(NamedTuple):
     start: int
 
 
-_BROKEN = re.compile(r"(?P<replacement>\ufffd+)|(?P<lone_jamo>[ㄱ-ㅎㅏ-ㅣㅥ-ㆎ]+)|(?P<conjoining_jamo>[\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff]+)")
+_BROKEN = re.compile(
+    r"(?P<replacement>\ufffd+)|(?P<lone_jamo>[ㄱ-ㅎㅏ-ㅣㅥ-ㆎ]+)|(?P<conjoining_jamo>[\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff]+)"
+)
 _EMOTIVE = re.compile(r"[ㅋㅎㅠㅜ]+")
 
 
 def find_broken_hangul(text: str) -> list[Fault]:
     """List broken Hangul: U+FFFD, jamo outside a syllable (runs of ㅋ ㅎ ㅠ ㅜ are fine), text that is not NFC."""
-    faults = [
-        Fault(str(match.lastgroup), match[0], match.start()) for match in _BROKEN.finditer(text) if not _EMOTIVE.fullmatch(match[0])
-    ]
+    faults = [Fault(str(match.lastgroup), match[0], match.start()) for match in _BROKEN.finditer(text) if not _EMOTIVE.fullmatch(match[0])]
     if not faults and not unicodedata.is_normalized("NFC", text):
         faults.append(Fault("not_nfc", "", 0))
     return faults

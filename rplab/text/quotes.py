@@ -42,7 +42,7 @@ class Block(NamedTuple):
     line: int
     """0-based number of the (non-blank) line it starts on."""
     quoted: bool = False
-    """Whether marks stood around it."""
+    """Whether an opening mark stood before it."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _blocks_of_pieces(row: list[_Piece], speech: list[bool], number: int) -> lis
             continue
         blocks += _narration(narration, number)
         narration = ""
-        blocks.append(Block(Kind.SPEECH, piece.text, number, quoted=True))
+        blocks.append(Block(Kind.SPEECH, _unwrap(piece.text), number, quoted=piece.opened))
     blocks += _narration(narration, number)
     return _pull_punctuation(blocks)
 
@@ -174,12 +174,12 @@ def _scan_corner(line: str, at: int) -> tuple[int, str] | None:
     closer = _CORNERS[line[at]]
     before = line[:at].rstrip()
     end = line.find(closer, at + 1)
-    if before and before[-1] not in SENTENCE_END + "」』\"":
+    if before and before[-1] not in SENTENCE_END + '」』"':
         return None
     if end < 0:
         return len(line) + 1, line[at + 1 :]
     after = line[end + 1 : end + 2]
-    if after and not after.isspace() and after not in SENTENCE_END + ",「『\"":
+    if after and not after.isspace() and after not in SENTENCE_END + ',「『"':
         return None
     return end + 1, line[at + 1 : end]
 
@@ -239,10 +239,25 @@ def _strength(row: Sequence[_Piece], at: int) -> int:
     return 2 if finished or (not piece.closed and before[-1:].isspace()) else 1
 
 
+_SINGLE = r"'(?:[^'\"]|(?<=\w)'(?=\w))+'"
+_SINGLE_LINE = re.compile(rf"(?P<before>|.*[.!?…~]\s+)(?P<quoted>{_SINGLE}(?:\s+{_SINGLE})*)(?P<after>[.!?…~,]*)")
+
+
 def _promote_single_quotes(line: str) -> str:
     """Turn `'...'` that stands by itself into `"..."` (used only when nothing else in the reply is quoted)."""
-    match = re.fullmatch(r"(?P<before>|.*[.!?…~]\s+)'(?P<inside>(?:[^'\"]|(?<=\w)'(?=\w))+)'(?P<after>[.!?…~,]*)", line)
-    return f'{match["before"]}"{match["inside"]}"{match["after"]}' if match else line
+    match = _SINGLE_LINE.fullmatch(line)
+    if match is None:
+        return line
+    doubled = re.sub(_SINGLE, lambda single: f'"{single[0][1:-1]}"', match["quoted"])
+    return match["before"] + doubled + match["after"]
+
+
+def _unwrap(speech: str) -> str:
+    """Take a second, redundant pair of marks off a speech: `"「어서 와.」"`, `"'어서 와.'"`."""
+    inside = speech.strip()
+    if re.fullmatch(r"「[^「」]+」|『[^『』]+』", inside) or (re.fullmatch(_SINGLE, inside) and inside.count("'") == 2):
+        return inside[1:-1]
+    return speech
 
 
 def _join_open_quotes(lines: list[str]) -> list[str]:
