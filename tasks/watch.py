@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from uuid import UUID
@@ -26,8 +27,19 @@ REPORT = "report.md"
 _REPORT_LIMIT = 200_000
 """Characters of a stage's report that go to Prefect's database; the whole report is in the store."""
 
-CONSOLE: ContextVar[Callable[[str, Progress], None] | None] = ContextVar("console", default=None)
-"""Also receives progress (stage name, progress) when a flow runs as a script."""
+
+@dataclass(frozen=True)
+class Console:
+    """Where a flow that runs as a script shows itself."""
+
+    progress: Callable[[str, Progress], None]
+    """Takes a stage's name and how far it is; called often."""
+    line: Callable[[str], None]
+    """Takes a line that stays."""
+
+
+CONSOLE: ContextVar[Console | None] = ContextVar("console", default=None)
+"""Set by `tasks/script.py`; nobody watches a console on a worker."""
 
 
 def artifact_key(kind: str, stage_name: str) -> str:
@@ -64,7 +76,7 @@ class ProgressArtifact:
         """Take the latest progress."""
         self._latest = progress
         if self._console:
-            self._console(self._stage_name, progress)
+            self._console.progress(self._stage_name, progress)
 
     def _follow(self) -> None:
         while not self._done.wait(UPDATE_INTERVAL_S):
@@ -109,7 +121,7 @@ def render_report(run: StageRun) -> str:
         text = own.read_text(encoding="utf-8")
         body = text if len(text) <= _REPORT_LIMIT else f"{text[:_REPORT_LIMIT]}\n\n… the whole report: `{own}`"
     else:
-        body = f"# {manifest.stage}\n\n{_table(('what', 'value'), _flatten(manifest.stats))}"
+        body = f"# {manifest.stage}\n\n{render_table(('what', 'value'), _flatten(manifest.stats))}"
     return f"{body}\n\n{_origin(run, manifest)}\n"
 
 
@@ -121,7 +133,7 @@ def _origin(run: StageRun, manifest: Manifest) -> str:
         f"`{run.artifact.path}`  ",
         f"key `{manifest.key}`, made in {manifest.wall_s:g} s on {manifest.started_utc}, code {manifest.commit or 'outside a checkout'}",
         "",
-        _table(("input", "stage", "key"), sources) if sources else "It needs no other stage.",
+        render_table(("input", "stage", "key"), sources) if sources else "It needs no other stage.",
         "",
         f"See `rplab store show {manifest.stage}/{manifest.key}` for files, settings and package versions.",
     ]
@@ -136,7 +148,8 @@ def _flatten(value: Any, path: str = "") -> list[tuple[str, str]]:
     return [(path, text)]
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def render_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
     return "\n".join(lines)
