@@ -41,8 +41,8 @@ def adapter_folder(artefact: Path) -> Path:
     return folder
 
 
-def new_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftModel:
-    """Put a fresh float32 adapter on a frozen model; the same seed gives the same weights.
+def lora_config(model: PreTrainedModel, settings: LoraSettings) -> LoraConfig:
+    """Translate our settings into PEFT's.
 
     Raises:
         ModelError: A target layer does not exist in this model.
@@ -50,8 +50,7 @@ def new_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> Pe
     linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     if unknown := sorted(set(settings.targets) - linear):
         raise ModelError(f"no layer is called {', '.join(unknown)} in this model. lora.targets may be any of: {', '.join(sorted(linear))}")
-    torch.manual_seed(seed)
-    config = LoraConfig(
+    return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
@@ -59,6 +58,16 @@ def new_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> Pe
         bias="none",
         task_type="CAUSAL_LM",
     )
+
+
+def new_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftModel:
+    """Put a fresh float32 adapter on a frozen model; the same seed gives the same weights.
+
+    Raises:
+        ModelError: A target layer does not exist in this model.
+    """
+    config = lora_config(model, settings)
+    torch.manual_seed(seed)
     peft_model = get_peft_model(model, config)  # type: ignore[arg-type]
     assert isinstance(peft_model, PeftModel)
     to_float32(peft_model)

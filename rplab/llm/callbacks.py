@@ -15,6 +15,10 @@ from rplab.errors import TrainingError
 from rplab.stage import StageContext
 
 
+COLLAPSED = 0.99
+"""A share from which on a step counts as collapsed."""
+
+
 class MetricsFile:
     """Metrics, one JSON line a step, in the resume folder while training; published to `logs/` at the end."""
 
@@ -87,7 +91,31 @@ class StageCallback(TrainerCallback):
         self._context.progress(state.global_step, state.max_steps, f"{self._label}: {name} {shown:.3f}")
 
 
-def loss_curve(path: Path) -> list[tuple[int, float]]:
-    """Return (step, loss) of a metrics file."""
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return [(int(row["step"]), float(row["loss"])) for row in rows]
+class CollapseDetector(TrainerCallback):
+    """Ends a GRPO run that has nothing to learn from any more, and says which of the two ways it went."""
+
+    def __init__(self, patience: int) -> None:
+        """Allow `patience` such steps in a row."""
+        self._patience = patience
+        self._no_difference = 0
+        self._all_cut = 0
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Count steps without a reward difference and steps in which every reply was cut off."""
+        if not logs or "frac_reward_zero_std" not in logs:
+            return
+        self._no_difference = self._no_difference + 1 if logs["frac_reward_zero_std"] >= COLLAPSED else 0
+        self._all_cut = self._all_cut + 1 if logs["completions/clipped_ratio"] >= COLLAPSED else 0
+        if self._no_difference >= self._patience:
+            raise TrainingError(
+                f"grpo: for {self._patience} steps up to step {state.global_step} every reply of a group earned the same "
+                f"(mean reward {logs['reward']:.3f}), so there is nothing to learn from. The policy has collapsed or the rewards are "
+                "saturated: raise beta, lower optimiser.learning_rate, or look at completions in logs/ and at the reward weights"
+            )
+        if self._all_cut >= self._patience:
+            raise TrainingError(
+                f"grpo: for {self._patience} steps up to step {state.global_step} every reply was cut off at max_completion_tokens. "
+                "The model does not end its turns: train SFT longer (its loss must cover the end-of-turn token) or raise max_completion_tokens"
+            )

@@ -146,7 +146,8 @@ class GrpoConfig(StageConfig):
 
     seed: int = 42
     precision: Precision = "bf16"
-    lora: LoraSettings = LoraSettings()
+    lora: LoraSettings = LoraSettings(dropout=0.0)
+    """Without dropout: the probabilities that are learnt from must be those that were drawn from."""
     rewards: RewardWeights = RewardWeights()
     aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
     """`normalize_then_sum` (GDPO) scales each reward within its group before adding, so that no single one drowns the rest."""

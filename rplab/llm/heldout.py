@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
+from rplab.llm.bootstrap import paired_rate_interval
 from rplab.llm.template import IGNORED, Example
-from rplab.seeding import derive_seed
-
-BOOTSTRAP_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -89,10 +86,5 @@ def _batches(examples: Sequence[Example], batch_tokens: int) -> list[list[int]]:
 
 def gain_interval(before: HeldOut, after: HeldOut, seed: int) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of the fall in loss, dialogues resampled in pairs, in nats a token."""
-    fall = np.array(before.nll) - np.array(after.nll)
-    tokens = np.array(before.tokens, dtype=float)
-    generator = np.random.default_rng(derive_seed(seed, "held-out"))
-    picks = generator.integers(0, len(fall), size=(BOOTSTRAP_SAMPLES, len(fall)))
-    gains = fall[picks].sum(axis=1) / np.maximum(1.0, tokens[picks].sum(axis=1))
-    low, high = np.quantile(gains, [0.025, 0.975])
-    return float(low), float(high)
+    falls = [old - new for old, new in zip(before.nll, after.nll, strict=True)]
+    return paired_rate_interval(falls, before.tokens, seed)

@@ -37,6 +37,8 @@ class Drop(StrEnum):
     EMPTY_ASSISTANT = "empty_assistant"
     CONTROL_TOKEN = "control_token"  # noqa: S105 - a reason, no secret
     NO_PROMPT = "no_prompt"
+    NO_COLUMNS = "no_columns"
+    """Protagonist, player or speech level is missing or wrong."""
     TOO_LONG = "too_long"
 
 

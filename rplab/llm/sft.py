@@ -62,6 +62,11 @@ class Fit:
 class LabSftTrainer(LabHooks, SFTTrainer):
     """TRL's trainer with the lab's hooks."""
 
+    def resume_counters(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Go on counting tokens where the metrics of an interrupted run end; TRL starts again at 0."""
+        if rows:
+            self._total_train_tokens = int(rows[-1]["num_tokens"])
+
 
 def train_sft(config: SftConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
     """Train an adapter on a view of the dataset.
@@ -191,7 +196,7 @@ def fit_adapter(
         )
     trainer.remove_callback(PrinterCallback)
     found = latest_checkpoint(context.resume / "checkpoints")
-    metrics.rewind(found[0] if found else 0)
+    trainer.resume_counters(metrics.rewind(found[0] if found else 0))
     if found:
         logger.info("%s: going on from step %d", label, found[0])
     try:

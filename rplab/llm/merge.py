@@ -1,0 +1,173 @@
+"""Merging: fold an adapter into its base so that one ordinary model folder is left.
+
+An adapter learns to correct the weights it was trained on. One that was trained on a 4-bit base corrects the 4-bit
+errors too, so it is folded into the dequantised weights, in float32, and rounded to bfloat16 once: measured nine times
+closer to what was trained than merging into the original weights (spec/llm.md 0.4). The merged folder is loaded again
+from disk and compared with base + adapter; if it is not the same model the stage fails.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from rplab.errors import DataError, TrainingError
+from rplab.jsonl import read_rows, write_text
+from rplab.llm.adapter import adapter_folder, load_adapter
+from rplab.llm.config import MergeConfig
+from rplab.llm.lineage import Lineage, check_base, model_fingerprint, read_lineage
+from rplab.llm.parity import Parity, compare_logits, probe_logits
+from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_libraries
+from rplab.llm.template import TURN_END, TURN_START
+from rplab.stage import StageContext, Stats
+
+logger = logging.getLogger(__name__)
+
+_PEFT_PREFIX = "base_model.model."
+_OWN_PROBES = (
+    f'{TURN_START}user\n오늘은 뭐 하고 있었어?{TURN_END}\n{TURN_START}assistant\n그녀는 창가에서 고개를 든다.\n"비 구경하고 있었어."{TURN_END}\n',
+    "봄이 오면 강가의 나무마다 새잎이 돋고, 사람들은 느린 걸음으로 둑을 따라 걷는다.",
+    "雨が上がったら、港まで散歩に行きましょう。",
+)
+"""Compared when an adapter comes without probe.jsonl (one that was trained elsewhere)."""
+
+
+def merge_adapter(config: MergeConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
+    """Merge an adapter into its base and check the result.
+
+    Args:
+        config: The gate.
+        inputs: `base` (the model that the adapter was trained on) and `adapter`.
+        context: Writes model/ (self-contained Hugging Face folder) and parity.json.
+
+    Returns:
+        Parity and sizes.
+
+    Raises:
+        ModelError: A folder is missing or incomplete, or the adapter belongs to another base.
+        TrainingError: The merged model is not the trained one.
+    """
+    quiet_libraries()
+    base, adapter = model_folder(inputs["base"]), adapter_folder(inputs["adapter"])
+    lineage = read_lineage(adapter)
+    check_base(lineage, adapter, base)
+    tokenizer = load_tokenizer(base)
+    probes = read_probes(inputs["adapter"] / "probe.jsonl", tokenizer, config)
+
+    context.progress(0, 4, "merge: base with adapter")
+    trained = load_adapter(load_model(base, lineage.precision, "sdpa"), adapter, trainable=False)
+    expected = probe_logits(trained.get_base_model(), probes, autocast=lineage.precision != "fp32")
+    context.progress(1, 4, "merge: folding in")
+    target = context.out / "model"
+    num_changed = _write_merged(trained, base, target, tokenizer)
+    del trained
+    context.progress(2, 4, "merge: comparing")
+    merged = load_model(target, "bf16", "sdpa")
+    parity = compare_logits(expected, probe_logits(merged, probes, autocast=lineage.precision != "fp32"))
+    report = _report(parity, config, lineage, len(probes), tie_problems(merged, target))
+    write_text(context.out / "parity.json", json.dumps(report, indent=2, sort_keys=True) + "\n")
+    if report["problems"]:
+        raise TrainingError(
+            f"{adapter}: the merged model is not the trained one: {'; '.join(report['problems'])}. "
+            "It is not published. Look for a change of bitsandbytes or peft, or a layer that was trained outside the adapter"
+        )
+    context.progress(4, 4, "merge: same model")
+    return {**report, "layers": num_changed, "fingerprint": model_fingerprint(target)}
+
+
+def read_probes(path: Path, tokenizer: PreTrainedTokenizerBase, config: MergeConfig) -> list[list[int]]:
+    """Return the token ids of the texts on which the models are compared."""
+    texts: list[str] = list(_OWN_PROBES)
+    if path.is_file():
+        texts = []
+        for number, row in read_rows(path):
+            if not isinstance(row.get("text"), str):
+                raise DataError("text is missing", file=path, line=number, remedy="Run the training stage again")
+            texts.append(row["text"])
+    encoded = [list(tokenizer(text, add_special_tokens=False)["input_ids"])[: config.probe_tokens] for text in texts[: config.probes]]
+    return [ids for ids in encoded if ids]
+
+
+def merged_weights(trained: PeftModel) -> dict[str, torch.Tensor]:
+    """Return every weight that differs from the base's file: dequantised, the adapter added in float32, as bfloat16."""
+    weights: dict[str, torch.Tensor] = {}
+    for name, module in trained.named_modules():
+        plain_name = name.removeprefix(_PEFT_PREFIX) + ".weight"
+        if isinstance(module, LoraLayer):
+            delta: Any = module.get_delta_weight(trained.active_adapter)  # type: ignore[operator]
+            weights[plain_name] = (_dense(module.get_base_layer()) + delta.float()).to(torch.bfloat16).cpu()
+        elif isinstance(module, Linear4bit) and not name.endswith(".base_layer"):
+            weights[plain_name] = _dense(module).to(torch.bfloat16).cpu()
+    return weights
+
+
+def _dense(layer: torch.nn.Module) -> torch.Tensor:
+    """Return the weight of a linear layer as float32."""
+    weight: Any = layer.weight
+    if isinstance(layer, Linear4bit):
+        return dequantize_4bit(weight.data, weight.quant_state).float()
+    return weight.detach().float()
+
+
+def _write_merged(trained: PeftModel, base: Path, target: Path, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Write the merged folder and return the number of changed layers."""
+    weights = merged_weights(trained)
+    plain = load_model(base, "bf16", "sdpa")
+    own = plain.state_dict()
+    if unknown := sorted(set(weights) - set(own)):
+        raise TrainingError(f"{base}: merged layer {unknown[0]} is not in the base model; this architecture needs a look at merge.py")
+    with torch.no_grad():
+        for name, weight in weights.items():
+            own[name].copy_(weight)
+    plain.generation_config = _generation_config(base)
+    plain.save_pretrained(str(target))
+    tokenizer.save_pretrained(str(target))
+    return len(weights)
+
+
+def _generation_config(base: Path) -> GenerationConfig | None:
+    """Return how the base ends a reply; the merged model ends it in the same way."""
+    return GenerationConfig.from_pretrained(str(base)) if (base / "generation_config.json").is_file() else None
+
+
+def tie_problems(model: PreTrainedModel, folder: Path) -> list[str]:
+    """Return what is wrong with tied embeddings after a reload (nothing when the model has none)."""
+    if not model.config.get_text_config().tie_word_embeddings:
+        return []
+    problems: list[str] = []
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or head.weight.data_ptr() != embedding.weight.data_ptr():  # type: ignore[operator]
+        problems.append("input and output embeddings are no longer tied")
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(str(path), framework="pt") as file:
+            problems += [f"{path.name} stores {name} though it is tied" for name in file.keys() if name.endswith("lm_head.weight")]  # noqa: SIM118
+    return problems
+
+
+def _report(parity: Parity, config: MergeConfig, lineage: Lineage, num_probes: int, tie: list[str]) -> dict[str, Any]:
+    problems = [*parity.problems(config.max_rel_l2, config.min_top1, config.max_kl), *tie]
+    return {
+        "passed": not problems,
+        "problems": problems,
+        "rel_l2": float(f"{parity.rel_l2:.5g}"),
+        "top1": round(parity.top1, 5),
+        "kl": float(f"{parity.kl:.4g}"),
+        "tokens": parity.tokens,
+        "probes": num_probes,
+        "limits": {"max_rel_l2": config.max_rel_l2, "min_top1": config.min_top1, "max_kl": config.max_kl},
+        "adapter_stage": lineage.stage,
+        "adapter_steps": lineage.steps,
+        "trained_on": lineage.precision,
+        "tied_embeddings_kept": not tie,
+    }
