@@ -54,10 +54,12 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def parse_row(text: str, path: Path, number: int) -> dict[str, Any]:
     """Parse one line as a JSON object, or raise `DataError` naming file and line."""
     try:
-        row = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        what = f"not valid JSON ({error})" if isinstance(error, json.JSONDecodeError) else "JSON nested too deeply"
+        row = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        what = "JSON nested too deeply" if isinstance(error, RecursionError) else f"not valid JSON ({error})"
         raise DataError(what, file=path, line=number, remedy="Repair or delete this line; nothing was written") from None
+    if "\\ud" in text.lower() and not _is_unicode(row):
+        raise DataError("half a surrogate pair (\\ud800-\\udfff)", file=path, line=number, remedy="Repair or delete this line")
     if not isinstance(row, dict):
         raise DataError(
             f"a JSON object is needed, this is a {type(row).__name__}",
@@ -66,6 +68,19 @@ def parse_row(text: str, path: Path, number: int) -> dict[str, Any]:
             remedy='Each line must look like {"...": ...}',
         )
     return row
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _is_unicode(value: Any) -> bool:
+    """Return whether every string in `value` can be written as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
