@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -54,7 +55,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def parse_row(text: str, path: Path, number: int) -> dict[str, Any]:
     """Parse one line as a JSON object, or raise `DataError` naming file and line."""
     try:
-        row = json.loads(text, parse_constant=_refuse_constant)
+        row = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         what = "JSON nested too deeply" if isinstance(error, RecursionError) else f"not valid JSON ({error})"
         raise DataError(what, file=path, line=number, remedy="Repair or delete this line; nothing was written") from None
@@ -72,6 +73,13 @@ def parse_row(text: str, path: Path, number: int) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON value")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large a number")
+    return value
 
 
 def _is_unicode(value: Any) -> bool:
