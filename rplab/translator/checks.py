@@ -54,3 +54,8 @@ def find_flags(source: str, translation: str, *, finished: bool, glossary: Mappi
         flags.append("cut")
     flags += [f"name:{name}" for name, kana in sorted(glossary.items()) if name_pattern(name).search(source) and kana not in translation]
     return tuple(flags)
+
+
+def politeness_of_korean(text: str) -> bool | None:
+    """Return whether a Korean line is polite; None when it does not say."""
+    return bool(re.search(r"(?:요|니다|니까)[.!?…~]*$", text.strip()))
