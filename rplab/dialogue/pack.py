@@ -199,13 +199,15 @@ class Prompts(_Part):
 
 
 class CheckRule(_Part):
-    """A check that turns must pass; the code of each id is in `rplab.dialogue.checks`."""
+    """A check that turns must pass; the code of each id is in `rplab.dialogue.check_functions`."""
 
     id: str
     version: int
     severity: Literal["fatal", "error", "warning"]
     policy: Literal["accept", "repair", "retry", "drop"]
     sides: tuple[Side, ...]
+    tell: str = ""
+    """What a model is told when it is asked again; the id when empty."""
 
 
 class _PackFile(_Part):
@@ -314,10 +316,12 @@ def _load(folder: Path) -> Pack:
 
 
 def _find(folder: Path, base: str, name: str) -> Path:
+    """Return the file of that name in the pack, or in the pack that it is based on."""
     own = folder / f"{name}.yaml"
     if own.is_file() or not base:
         return own
-    return PACKS / base / f"{name}.yaml"
+    parent = PACKS / base
+    return _find(parent, _parse(_PackFile, parent / "pack.yaml").base, name)
 
 
 _Parsed = TypeVar("_Parsed")

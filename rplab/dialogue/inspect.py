@@ -1,0 +1,170 @@
+"""Looking at a pack without generating anything: `check`, `simulate` and `graph`.
+
+`check` is exact: for every state it tries every combination of the signals that its guards read. `simulate` walks the
+real planner, so its path statistics are those of the dialogues (in plan mode).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rplab.dialogue.checks import verify_checks
+from rplab.dialogue.machine import Machine, SignalValue, State
+from rplab.dialogue.pacing import Facts, advance, draw_intent, start
+from rplab.dialogue.pack import Pack
+from rplab.seeding import derive
+
+OTHER_GENRE = "(other)"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something that `check` found."""
+
+    level: Literal["error", "note"]
+    machine: str
+    state: str
+    what: str
+
+    def line(self) -> str:
+        """Return it as one line."""
+        return f"{self.level}: {self.machine}.{self.state}: {self.what}"
+
+
+def check_pack(pack: Pack) -> list[Remark]:
+    """List what is wrong with a pack (errors) and where the order of rules decides (notes).
+
+    Raises:
+        ConfigError: A check that does not exist.
+    """
+    verify_checks(pack)
+    remarks: list[Remark] = []
+    starts = {pack.relation_machine.initial}
+    if pack.pacing.enter_genre_at_once:
+        starts |= {genre.start for genre in pack.genres.values()}
+    remarks += check_machine(pack.relation_machine, pack, starts)
+    entries = {pack.action_machine.initial}
+    if "AFTERMATH_SCENE_2" in pack.action_machine.states:
+        entries.add("IDLE")  # the planner goes there after a staged scene
+    remarks += check_machine(pack.action_machine, pack, entries)
+    return remarks
+
+
+def check_machine(machine: Machine, pack: Pack, entries: set[str]) -> list[Remark]:
+    """Check one machine: descriptions, reachability, dead ends, rules that can never fire, overlaps."""
+    remarks: list[Remark] = []
+    edges: dict[str, set[str]] = {}
+    for state in machine.states.values():
+        if not state.description.strip():
+            remarks.append(Remark("error", machine.name, state.name, "has no description; it would be missing in the prompts"))
+        fired, overlaps = _fire(state, pack)
+        edges[state.name] = {state.rules[index].target for index in fired}
+        for index, rule in enumerate(state.rules):
+            if index not in fired:
+                remarks.append(
+                    Remark("error", machine.name, state.name, f"rule {index + 1} ({rule.describe()} -> {rule.target}) can never fire")
+                )
+        for first, second in sorted(overlaps):
+            what = f"rules {first + 1} and {second + 1} overlap; {state.rules[first].target} goes before {state.rules[second].target}"
+            remarks.append(Remark("note", machine.name, state.name, what))
+        if not edges[state.name] - {state.name}:
+            remarks.append(Remark("error", machine.name, state.name, "is a dead end: no rule leads out of it"))
+    for name in sorted(set(machine.states) - reachable(edges, entries)):
+        remarks.append(Remark("error", machine.name, name, "cannot be reached"))
+    return remarks
+
+
+def reachable(edges: Mapping[str, set[str]], entries: set[str]) -> set[str]:
+    """Return the states that can be reached from `entries`."""
+    seen, open_states = set(entries), list(entries)
+    while open_states:
+        for target in edges[open_states.pop()] - seen:
+            seen.add(target)
+            open_states.append(target)
+    return seen
+
+
+def _fire(state: State, pack: Pack) -> tuple[set[int], set[tuple[int, int]]]:
+    """Return which rules fire for some signals, and which pairs to different targets can hold at once."""
+    fired: set[int] = set()
+    overlaps: set[tuple[int, int]] = set()
+    for signals in _assignments(state, pack):
+        holding = [index for index, rule in enumerate(state.rules) if rule.matches(signals)]
+        if not holding:
+            continue
+        fired.add(holding[0])
+        overlaps |= {(holding[0], other) for other in holding[1:] if state.rules[other].target != state.rules[holding[0]].target}
+    return fired, overlaps
+
+
+def _assignments(state: State, pack: Pack) -> Iterator[dict[str, SignalValue]]:
+    names = sorted({condition.signal for rule in state.rules for condition in rule.conditions})
+    values: list[list[SignalValue]] = []
+    for name in names:
+        if name == "genre":
+            values.append([*pack.genres, OTHER_GENRE])
+        elif name == "scene_ready":
+            values.append([False, True])
+        else:
+            signal = pack.signals[name]
+            values.append(list(range(signal.low, signal.high + 1)))
+    for combination in itertools.product(*values):
+        yield dict(zip(names, combination, strict=True))
+
+
+def simulate(pack: Pack, dialogues: int, turns: int, seed: int) -> dict[str, Any]:
+    """Walk the planner and return path statistics.
+
+    Returns:
+        Shares of relation and action states over all turns, the share of dialogues that met each, coverage of the
+        reachable states, the commonest relation paths, and the relation labels at the end.
+    """
+    visits: dict[str, Counter[str]] = {"relation": Counter(), "action": Counter()}
+    met: dict[str, Counter[str]] = {"relation": Counter(), "action": Counter()}
+    paths, ends = Counter[str](), Counter[str]()
+    genres = list(pack.genres)
+    for index in range(dialogues):
+        rng = derive(seed, "simulate", index)
+        facts = Facts(genres[index % len(genres)], rng.choice(pack.relations), rng.random() < 0.5, rng.choice(pack.relations[2:]), turns)
+        state = start(pack, facts, rng)
+        relation_path, action_path = [state.relation_state], [state.action_state]
+        for _ in range(turns):
+            state = advance(pack, facts, state, draw_intent(pack, state, rng), rng)
+            relation_path.append(state.relation_state)
+            action_path.append(state.action_state)
+        for name, path in (("relation", relation_path), ("action", action_path)):
+            visits[name].update(path)
+            met[name].update(set(path))
+        paths[" > ".join(relation_path)] += 1
+        ends[state.relation] += 1
+    machines = {"relation": pack.relation_machine, "action": pack.action_machine}
+    return {
+        "pack": pack.name,
+        "dialogues": dialogues,
+        "turns": turns,
+        "seed": seed,
+        "states": {
+            name: {
+                state: {"share": round(visits[name][state] / max(1, visits[name].total()), 4), "dialogues": met[name][state]}
+                for state in machine.states
+            }
+            for name, machine in machines.items()
+        },
+        "coverage": {name: round(len(visits[name]) / len(machine.states), 4) for name, machine in machines.items()},
+        "distinct_paths": len(paths),
+        "top_paths": dict(paths.most_common(10)),
+        "end_relations": dict(ends.most_common()),
+    }
+
+
+def mermaid(machine: Machine) -> str:
+    """Return the machine as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", f"    [*] --> {machine.initial}"]
+    for state in machine.states.values():
+        lines.append(f"    {state.name}: {state.name}<br/>{state.flags.get('relation_status') or state.flags.get('action_hint', '')}")
+        lines += [f"    {state.name} --> {rule.target}: {index}. {rule.describe()}" for index, rule in enumerate(state.rules, start=1)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,291 @@
+"""Stage `singleturn`: one-exchange rows, accepted row by accepted row.
+
+Every item is drawn from its own seed, asked for, checked, and asked again with the reason when it fails; what stays
+bad goes to `rejects.jsonl` with its reason. When items are lost, more are planned until `target_rows` are accepted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rplab.backend.base import ChatBackend, ChatRequest, Message, SingleTurnSlots
+from rplab.backend.open import open_backend
+from rplab.character import Card, Register
+from rplab.dialogue.config import SingleturnConfig
+from rplab.dialogue.draw import balanced, pick_person, takes_share
+from rplab.dialogue.drive import NO_ANSWER, Asker, Outcome, Reject, Tally, answer_fault, drive, open_journal
+from rplab.dialogue.journal import Journal
+from rplab.dialogue.pack import Pack, load_pack
+from rplab.dialogue.payload import EXPLANATIONS, SCHEMA, Expected, UserFormat, parse_payload, payload_fault
+from rplab.dialogue.prompts import Word, fill, squeeze
+from rplab.dialogue.singleturn_text import Scene, card_scene, system_text
+from rplab.errors import BackendError, ConfigError
+from rplab.jsonl import write_rows
+from rplab.seeding import content_id, derive, derive_seed
+from rplab.stage import StageContext, Stats
+
+OVERSHOOT_FLOOR = 20
+"""Extra items that even a tiny target may plan."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One row to be made."""
+
+    index: int
+    scene: Scene
+    user_format: UserFormat
+    from_card: bool
+
+
+def generate_singleturn(config: SingleturnConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
+    """Write `rows.jsonl` and `rejects.jsonl`.
+
+    Returns:
+        planned, accepted, rejected{reason: n}, failed{reason: n} and the mix of the rows.
+
+    Raises:
+        BackendError: Too few rows were good enough; the message lists the reasons.
+    """
+    del inputs
+    pack = load_pack(config.pack)
+    genres = check_genres(config.genres, tuple(pack.singleturn.genres), pack)
+    tally, rows, rejects = Tally(), list[dict[str, Any]](), list[dict[str, Any]]()
+    seen: set[tuple[str, str]] = set()
+    limit = config.target_rows + max(OVERSHOOT_FLOOR, int(config.target_rows * config.max_overshoot))
+    with open_journal(context, "singleturn") as journal:
+        while tally.accepted < config.target_rows:
+            missing = config.target_rows - tally.accepted
+            if tally.planned + missing > limit:
+                raise give_up(tally, config.target_rows, "rows")
+            plans = [draw_plan(config, pack, genres, index) for index in range(tally.planned, tally.planned + missing)]
+            for outcome in _run(plans, config, pack, journal, context, tally.accepted):
+                outcome = refuse_duplicate(outcome, seen)
+                tally.add(outcome)
+                rejects += [asdict(reject) for reject in outcome.rejects]
+                if outcome.row is not None:
+                    rows.append(outcome.row)
+    write_rows(context.out / "rows.jsonl", rows)
+    write_rows(context.out / "rejects.jsonl", rejects)
+    return {**tally.stats(), "mix": count_mix([row["meta"] for row in rows])}
+
+
+def _run(
+    plans: list[Plan], config: SingleturnConfig, pack: Pack, journal: Journal, context: StageContext, done: int
+) -> list[Outcome[dict[str, Any]]]:
+    async def work(plan: Plan, asker: Asker) -> Outcome[dict[str, Any]]:
+        return await make_row(plan, asker, config, pack)
+
+    def opener() -> ChatBackend:
+        return open_backend(config.backend)
+
+    return drive(
+        plans,
+        work,
+        open_backend=opener,
+        journal=journal,
+        in_flight=config.in_flight,
+        context=context,
+        done_before=done,
+        total=config.target_rows,
+        what="rows",
+    )
+
+
+def draw_plan(config: SingleturnConfig, pack: Pack, genres: Sequence[str], index: int) -> Plan:
+    """Draw item `index`: a pure function of the seed, the pack and the index."""
+    rng = derive(config.seed, "singleturn", index)
+    cells = [(genre, register) for genre in genres for register in Register]
+    genre, register = balanced(cells, config.seed, "singleturn/cell", index)
+    bank = pack.singleturn.genres[genre]
+    card = config.card if config.card is not None and takes_share(config.card_share, index) else None
+    situation, location = rng.choice(bank.situations), rng.choice(pack.singleturn.locations)
+    user_format = rng.choice(pack.singleturn.user_formats)
+    if card is not None:
+        return Plan(index, _card_plan(card, config, pack, genre, situation, location, rng.random()), user_format, from_card=True)
+    protagonist = pick_person(pack.cast.protagonists, rng)
+    player = pick_person(pack.cast.players, rng, without=frozenset({protagonist.name}))
+    scene = Scene(
+        protagonist=protagonist,
+        player=player,
+        register=register,
+        genre=genre,
+        direction=bank.direction,
+        situation=situation,
+        location=location,
+        personality=rng.choice(bank.personalities),
+        relationship=fill(rng.choice(bank.relationships), player=player.name),
+    )
+    return Plan(index, scene, user_format, from_card=False)
+
+
+def _card_plan(card: Card, config: SingleturnConfig, pack: Pack, genre: str, situation: str, location: str, chance: float) -> Scene:
+    own = card_scene(card, pack, genre)
+    if chance < config.card_situation_share:
+        return own
+    return Scene(**{**vars(own), "situation": situation, "location": location})
+
+
+async def make_row(plan: Plan, asker: Asker, config: SingleturnConfig, pack: Pack) -> Outcome[dict[str, Any]]:
+    """Ask until a row is good or the attempts are used up."""
+    expected = Expected(plan.scene.protagonist.name, plan.scene.player.name, plan.user_format, plan.scene.register)
+    rejects: list[Reject] = []
+    reason = ""
+    for attempt in range(config.max_attempts):
+        request = build_request(plan, attempt, reason, config.seed, pack)
+        result = await asker.ask(request)
+        reason, payload = judge_answer(result.text, answer_fault(result), expected)
+        if not reason:
+            row = build_row(plan, payload, attempt + 1, config, pack, asker.name)
+            return Outcome(row, attempts=attempt + 1, rejects=tuple(rejects))
+        final = attempt + 1 == config.max_attempts
+        kept = "" if reason.endswith("age_cue") else result.text
+        rejects.append(Reject(request.key, reason, kept, result.error, final))
+    return Outcome(None, "failed" if reason in NO_ANSWER else "rejected", reason, config.max_attempts, tuple(rejects))
+
+
+def judge_answer(text: str, fault: str | None, expected: Expected) -> tuple[str, Any]:
+    """Return (reason code or "", payload)."""
+    if fault:
+        return fault, None
+    try:
+        payload = parse_payload(text)
+    except (ValueError, RecursionError):
+        return "no_json", None
+    return payload_fault(payload, expected) or "", payload
+
+
+def build_request(plan: Plan, attempt: int, reason: str, seed: int, pack: Pack) -> ChatRequest:
+    """Return the request of one attempt; a later attempt has its own key and seed, and is told what was wrong."""
+    scene, prompts = plan.scene, pack.prompts
+    names = {"protagonist": scene.protagonist.name, "player": scene.player.name}
+    task = fill(
+        prompts.singleturn,
+        **names,
+        register=scene.register.value,
+        protagonist_ja=scene.protagonist.name_ja,
+        player_ja=scene.player.name_ja,
+        user_rule=fill(prompts.user_rules[plan.user_format], **names),
+        example=json.dumps(_example(plan), ensure_ascii=False),
+        fix=fill(prompts.fix, reason=EXPLANATIONS.get(reason, reason)) if reason else "",
+    )
+    messages: tuple[Message, ...] = (
+        {"role": "system", "content": system_text(scene, pack)},
+        {"role": "user", "content": squeeze(task)},
+    )
+    return ChatRequest(
+        key=f"singleturn/{plan.index}/a{attempt}",
+        messages=messages,
+        seed=derive_seed(seed, "singleturn", plan.index, attempt),
+        sampling=pack.decoding.singleturn.sampling(),
+        schema=SCHEMA,
+        slots=SingleTurnSlots(
+            protagonist=scene.protagonist,
+            player=scene.player,
+            register=scene.register,
+            genre=scene.genre,
+            user_format=plan.user_format,
+            situation=scene.situation,
+            location=scene.location,
+            personality=scene.personality,
+            relationship=scene.relationship,
+        ),
+    )
+
+
+def _example(plan: Plan) -> dict[str, Any]:
+    """Return a filled-in answer of the right shape, with the scene's own names."""
+    protagonist, player = Word(plan.scene.protagonist.name), Word(plan.scene.player.name)
+    polite = plan.scene.register is Register.POLITE
+    question = '"무슨 생각을 하고 있어?"'
+    user = question if plan.user_format == "dialog_only" else f"{player:은/는} 곁에 다가와 앉는다.\n{question}"
+    narration = f"{protagonist:은/는} 고개를 돌려 창밖을 바라본다."
+    speech = "바람 소리를 듣고 있었어요." if polite else "바람 소리를 듣고 있었어."
+    return {
+        "user": user,
+        "assistant_raw": f'{narration}\n"{speech}"',
+        "scene": {
+            "speaker": str(protagonist),
+            "narration": {"ko": narration, "jp": f"{plan.scene.protagonist.name_ja}は振り返って窓の外を眺める。"},
+            "dialogue": {"ko": speech, "jp": "風の音を聞いていました。" if polite else "風の音を聞いてたの。"},
+        },
+    }
+
+
+def build_row(plan: Plan, payload: Any, attempts: int, config: SingleturnConfig, pack: Pack, backend: str) -> dict[str, Any]:
+    """Return the row of an accepted payload, with its lineage."""
+    scene, system = plan.scene, system_text(plan.scene, pack)
+    user, assistant = payload["user"].strip(), payload["assistant_raw"].strip()
+    return {
+        "system": system,
+        "user": user,
+        "assistant_raw": assistant,
+        "scene": payload["scene"],
+        "meta": {
+            "id": content_id("singleturn", system, user, assistant),
+            "index": plan.index,
+            "genre": scene.genre,
+            "register": scene.register.value,
+            "protagonist": scene.protagonist.name,
+            "player": scene.player.name,
+            "user_format": plan.user_format,
+            "situation": scene.situation,
+            "location": scene.location,
+            "from_card": plan.from_card,
+            "attempts": attempts,
+            "seed": config.seed,
+            "pack": pack.name,
+            "pack_version": pack.version,
+            "backend": backend,
+        },
+    }
+
+
+def refuse_duplicate(outcome: Outcome[dict[str, Any]], seen: set[tuple[str, str]]) -> Outcome[dict[str, Any]]:
+    """Turn a row whose exchange was already accepted into a rejected one; called in item order."""
+    row = outcome.row
+    if row is None:
+        return outcome
+    exchange = (row["user"], row["assistant_raw"])
+    if exchange not in seen:
+        seen.add(exchange)
+        return outcome
+    reject = Reject(f"singleturn/{row['meta']['index']}", "duplicate", row["assistant_raw"], final=True)
+    return Outcome(None, "rejected", "duplicate", outcome.attempts, (*outcome.rejects, reject))
+
+
+def check_genres(wanted: Sequence[str] | None, known: Sequence[str], pack: Pack) -> tuple[str, ...]:
+    """Return the genres to draw from.
+
+    Raises:
+        ConfigError: One of them is not in the pack.
+    """
+    if wanted is None:
+        return tuple(known)
+    if unknown := [genre for genre in wanted if genre not in known]:
+        raise ConfigError(f"genres: pack {pack.name} has no {', '.join(unknown)}. Use some of: {', '.join(known)}")
+    return tuple(wanted)
+
+
+def count_mix(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Count genres, registers and protagonists."""
+    mix: dict[str, dict[str, int]] = {}
+    for field in ("genre", "register", "protagonist"):
+        counts: dict[str, int] = {}
+        for meta in metas:
+            counts[meta[field]] = counts.get(meta[field], 0) + 1
+        mix[field] = dict(sorted(counts.items()))
+    return mix
+
+
+def give_up(tally: Tally, wanted: int, what: str) -> BackendError:
+    """Return the error of a run in which too little was good enough."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in (tally.rejected + tally.failed).most_common(5))
+    return BackendError(
+        f"only {tally.accepted} of {wanted} {what} were good enough after {tally.planned} items ({reasons or 'no reasons'}). "
+        "Use a stronger text model or loosen its sampling; the answers so far are kept, the same command goes on from there"
+    )

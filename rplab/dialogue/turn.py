@@ -1,0 +1,71 @@
+"""A turn of a dialogue taken apart: narration before, speech on the last line; and what can be mended in it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rplab.character import Register
+from rplab.dialogue.pack import Side
+
+LINE_LABEL = re.compile(
+    r"^\s*(?:\[[^\]\n]{1,20}\]|ACT\s*\d+\s*[:：]|\d+[.)]|(?:서술|대사|행동|반응|대답|지문)(?=\s|[:：]))\s*[:：]?\s*", re.IGNORECASE
+)
+OWNED_LABEL = re.compile(r"^\s*[^\s\"]{1,12}의\s(?:서술|대사|행동|반응|대답)\s*[:：]\s*")
+_POLICY_LINE = re.compile(r"^\s*(?:장르|시대|관계|흐름|신호|관계 상태|관계 단계|행동 단계|장면 허용)\s*[:：]?\s+\S{1,20}$")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn taken apart."""
+
+    text: str
+    lines: tuple[str, ...]
+    """Non-blank lines, stripped."""
+    narration: str
+    """Everything before the last line; empty when the turn is one line."""
+    speech: str
+    """The last line without its outer quotes."""
+
+
+@dataclass(frozen=True)
+class TurnContext:
+    """What a turn is checked against."""
+
+    side: Side
+    protagonist: str
+    player: str
+    register: Register | None = None
+    """Speech level asked of the protagonist; None = not checked."""
+    other: tuple[str, ...] = ()
+    """The other side's turns so far, oldest first."""
+    own: tuple[str, ...] = ()
+    """This side's turns so far, oldest first."""
+
+
+def split_turn(text: str) -> Turn:
+    """Take a turn apart; nothing is changed."""
+    lines = tuple(line.strip() for line in text.split("\n") if line.strip())
+    last = lines[-1] if lines else ""
+    speech = last[1:-1].strip() if len(last) >= 2 and last[0] == last[-1] == '"' else last
+    return Turn(text, lines, " ".join(lines[:-1]), speech)
+
+
+def mend(text: str) -> str:
+    """Repair what can be repaired without losing what was said: straight quotes, line labels, leaked label lines."""
+    text = text.strip().replace("“", '"').replace("”", '"').replace("「", '"').replace("」", '"')
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if len(lines) > 1:
+        lines = [line for line in lines if not _POLICY_LINE.fullmatch(line)] or lines
+    lines = [LINE_LABEL.sub("", OWNED_LABEL.sub("", line)) for line in lines]
+    return "\n".join(line for line in lines if line)
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a narration, stripped."""
+    return [part.strip() for part in re.split(r"(?<=[.!?…])\s+", text) if part.strip()]
+
+
+def is_quote(line: str) -> bool:
+    """Return whether a line is one quotation in straight quotes and nothing else."""
+    return len(line) > 2 and line[0] == line[-1] == '"' and '"' not in line[1:-1]
