@@ -22,12 +22,12 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help=tr("한국어를 일본어로 번역", "translate Korean to Japanese"),
         epilog="example: rplab translate --text '오늘은 비가 오네.'    or: rplab translate --text - < lines.txt",
     )
-    parser.add_argument("--text", required=True, help=tr("한국어 문장; `-`는 표준 입력의 각 줄", "a Korean line; `-` reads lines from stdin"))
+    text_help = tr("한국어 문장; `-`는 표준 입력의 각 줄", "a Korean line; `-` reads lines from stdin")
+    parser.add_argument("--text", required=True, help=text_help)
     parser.add_argument("--model", type=Path, help="model/ folder of a translator (default: the newest one in the store)")
     parser.add_argument("--store", type=Path, default=Path("store"), help="where artefacts live (default: ./store)")
-    parser.add_argument(
-        "--name", action="append", default=[], metavar="KO=KANA", help="how a name is written in Japanese, for example 사야=サヤ; may be repeated"
-    )
+    name_help = "how a name is written in Japanese, for example 사야=サヤ; may be repeated"
+    parser.add_argument("--name", action="append", default=[], metavar="KO=KANA", help=name_help)
     parser.add_argument("--max-new-tokens", type=int, default=128, help="longest translation in tokens (default: 128)")
     parser.add_argument("--batch-size", type=int, default=32, help="lines translated together (default: 32)")
     parser.add_argument("--json", action="store_true", help="print {translations: [{source, text, flags, retried}]}")
@@ -41,7 +41,7 @@ def _translate(arguments: argparse.Namespace) -> int:
     lines = _read_lines(arguments.text)
     folder = arguments.model or _latest(arguments.store)
 
-    from rplab.translator.translate import Translator  # noqa: PLC0415 - loads torch
+    from rplab.translator.translate import Translator  # loads torch
 
     translator = Translator.load(folder, glossary=glossary)
     results = translator.translate(lines, max_new_tokens=arguments.max_new_tokens, batch_size=arguments.batch_size)

@@ -10,7 +10,8 @@ from rplab.jsonl import JsonValue
 from rplab.llm.bootstrap import Interval, mean_interval, paired_gain
 from rplab.llm.eval_config import EvalGates, EvaluateConfig
 from rplab.llm.reply import parse_reply
-from rplab.llm.rewards import RewardContext, register_score, score, starts_with_name, total
+from rplab.llm.rewards import RewardContext, keeps_register, score, starts_with_name, total
+from rplab.text.repetition import distinct_n
 
 REPETITIVE_BELOW = 0.7
 """A repetition term under this counts as a looping or padded reply."""
@@ -70,13 +71,13 @@ def measure(answers: Sequence[Answer], config: EvaluateConfig, nll: Mapping[str,
     pairs = list(zip(answers, replies, strict=True))
     rates = {
         "format": _share(reply.is_exact for reply in replies),
-        "register": _share(bool(r.speech) and register_score(r.speech, a.context.register) >= 1.0 for a, r in pairs),
+        "register": _share(keeps_register(r.speech, a.context.register) for a, r in pairs),
         "name": _share(starts_with_name(reply.narration, answer.context.protagonist) for answer, reply in pairs),
         "leak": _share(bool(answer.text.strip()) and answer.scores["role"] < 1.0 for answer in answers),
         "repetition": _share(bool(answer.text.strip()) and answer.scores["repetition"] < REPETITIVE_BELOW for answer in answers),
         "eos": _share(answer.finished for answer in answers),
-        "distinct_1": distinct([answer.text for answer in answers], 1),
-        "distinct_2": distinct([answer.text for answer in answers], 2),
+        "distinct_1": distinct_n((answer.text for answer in answers), 1),
+        "distinct_2": distinct_n((answer.text for answer in answers), 2),
         "distinct_replies": len({answer.text for answer in answers}) / len(answers),
     }
     return ModelMetrics(
@@ -87,12 +88,6 @@ def measure(answers: Sequence[Answer], config: EvaluateConfig, nll: Mapping[str,
         mean_chars=_mean([len(answer.text) for answer in answers]),
         nll=nll,
     )
-
-
-def distinct(texts: Sequence[str], order: int) -> float:
-    """Return distinct-n (Li et al. 2016): different word n-grams over all word n-grams of all texts, 0..1."""
-    grams = [tuple(words[start : start + order]) for words in map(str.split, texts) for start in range(len(words) - order + 1)]
-    return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def gains(rewards: Mapping[str, Sequence[float]], config: EvaluateConfig) -> dict[str, Interval]:

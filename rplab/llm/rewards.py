@@ -20,7 +20,9 @@ To add a term: write `score_<name>(completion, context)`, list it in `TERMS`, gi
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +32,8 @@ from rplab.errors import DataError
 from rplab.llm.eval_config import RewardWeights
 from rplab.llm.reply import Reply, ends_sentence, parse_reply
 from rplab.text.korean import name_pattern
+from rplab.text.repetition import echo_share, fold, longest_run_ratio, repeated_ngram_share
+from rplab.text.speech_level import Level, sentence_level, split_sentences
 
 DEFAULT_MIN_CHARS = 12
 DEFAULT_MAX_CHARS = 200
@@ -66,9 +70,9 @@ _MARKER = re.compile(
 )
 _INLINE_LABEL = re.compile(r"\b(?:system|user|assistant|role)\s*[:：]", re.IGNORECASE)
 _SPEECH_VERB = re.compile(r"(?:말|묻|물었|물어|대답|답했|답한|속삭|소리치|소리쳤|외치|외쳤|외친|중얼|되묻|되물|부른|불렀|소개)")
-_SENTENCE_END = re.compile(r"(?<=[.!?…~])\s+")
 _HANGUL = re.compile(r"[가-힣]")
-_LETTER = re.compile(r"[^\W_]")
+_PLAIN_END = re.compile(r"[가-힣]다[\s.!?…~,\"'”’)]*$")
+_LEVELS = {Register.POLITE: Level.POLITE, Register.CASUAL: Level.CASUAL}
 
 
 def score(completion: str, context: RewardContext) -> dict[str, float]:
@@ -153,7 +157,7 @@ def score_format(_text: str, reply: Reply, _context: RewardContext) -> float:
     if reply.narration and reply.speech and not reply.extra:
         value += 0.3
     if reply.has_blank_lines:
-        value -= 0.1
+        value -= 0.15
     for part in (reply.narration, reply.speech):
         if part and not ends_sentence(part):
             value -= 0.15
@@ -188,11 +192,6 @@ def acts_for_player(sentence: str, context: RewardContext) -> bool:
     return bool(re.match(rf"\s*{re.escape(context.player)}{_SUBJECT}(?=[\s,]|$)", sentence))
 
 
-def split_sentences(text: str) -> list[str]:
-    """Split at sentence marks followed by white space; empty parts are left out."""
-    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
-
-
 def score_character(_text: str, reply: Reply, context: RewardContext) -> float:
     """Give 0.35 for the name at the start (0.15 elsewhere), 0.2 for plain narration, 0.45 for the speech level."""
     value = 0.0
@@ -210,10 +209,25 @@ def starts_with_name(narration: str, name: str) -> bool:
 
 def plain_share(narration: str) -> float:
     """Return the share of narration sentences in plain style (-다, but not -습니다), 0..1."""
-    sentences = [re.sub(r"[\s.!?…~,'’)]+$", "", sentence) for sentence in split_sentences(narration)]
-    if not sentences:
-        return 0.0
-    return sum(bool(re.search(r"[가-힣]다$", s)) and not re.search(r"(?:습니다|[가-힣]니다)$", s) for s in sentences) / len(sentences)
+    sentences = split_sentences(narration)
+    plain = [bool(_PLAIN_END.search(sentence)) and sentence_level(sentence) is not Level.POLITE for sentence in sentences]
+    return sum(plain) / len(plain) if plain else 0.0
+
+
+def register_score(speech: str, register: Register) -> float:
+    """Return the share of sentences in the wanted speech level among those that show one, 0..1.
+
+    Speech that shows none (정말?) gives 0.75: nothing is wrong with it, but it must not be a way around the rule.
+    """
+    levels = [level for sentence in split_sentences(speech) if (level := sentence_level(sentence)) is not Level.UNKNOWN]
+    if not levels:
+        return 0.75 if _HANGUL.search(speech) else 0.0
+    return sum(level is _LEVELS[register] for level in levels) / len(levels)
+
+
+def keeps_register(speech: str, register: Register) -> bool:
+    """Return whether there is speech and no sentence of it in the other level."""
+    return bool(_HANGUL.search(speech)) and all(sentence_level(s) in (_LEVELS[register], Level.UNKNOWN) for s in split_sentences(speech))
 
 
 def score_length(text: str, _reply: Reply, context: RewardContext) -> float:
@@ -227,47 +241,22 @@ def score_length(text: str, _reply: Reply, context: RewardContext) -> float:
     return 1.0
 
 
-def score_repetition(text: str, _reply: Reply, _context: RewardContext) -> float:
-    """Fall with loops and with the share of the text that was already said."""
-    loops = max(longest_run(text.split()), longest_run([m.group() for m in re.finditer(r"[^\W_]+", text)]))
-    syllables = max((len(match.group()) for match in re.finditer(r"([^\W_])\1*", text)), default=0)
-    marks = max((len(match.group()) for match in re.finditer(r"([^\w\s])\1*|[.…]+", text)), default=0)
-    value = 1.0 - max(0.0, (repeated_share(text) - 0.25) / 0.35)
-    if loops >= 3:
-        value -= 0.3 * (loops - 2)
-    if syllables >= 4:
+def score_repetition(text: str, _reply: Reply, context: RewardContext) -> float:
+    """Fall with loops, sentences said twice, favourite words, filler, and with the share of the text that was already said."""
+    value = 1.0 - max(0.0, (repeated_ngram_share(text) - 0.15) / 0.35) - max(0.0, (longest_run_ratio(text) - 0.3) / 0.4)
+    words = [fold(word) for word in text.split()]
+    value -= 0.3 * max(0, max(len(list(group)) for _, group in itertools.groupby(words)) - 2)
+    favourites = Counter(word for word in words if len(word) >= 3 and not word.startswith((context.protagonist, context.player)))
+    value -= 0.25 * max(0, max(favourites.values(), default=0) - 2)
+    if re.search(r"([^\W_])\1{3}", text):  # one syllable four times
         value -= 0.5
-    if marks > 6 or re.search(r"[ \t]{3,}", text):
+    if re.search(r"[^\w\s]{7}|[ \t]{3}", text):  # rows of marks or spaces
         value -= 0.5
-    said = [re.sub(r"\W+", "", sentence) for sentence in split_sentences(text.replace("\n", " ").replace('"', " "))]
+    said = [fold(sentence) for sentence in split_sentences(text.replace('"', " "))]
     long = [sentence for sentence in said if len(sentence) >= 3]
     if len(long) != len(set(long)):
         value -= 0.5
     return value
-
-
-def longest_run(items: Sequence[str]) -> int:
-    """Return the length of the longest run of equal items."""
-    longest = run = 0
-    previous: str | None = None
-    for item in items:
-        run = run + 1 if item == previous else 1
-        previous = item
-        longest = max(longest, run)
-    return longest
-
-
-def repeated_share(text: str, order: int = 4) -> float:
-    """Return the share of letters that lie in an `order`-letter piece which occurred before, 0..1."""
-    letters = "".join(_LETTER.findall(text))
-    seen: set[str] = set()
-    covered = [False] * len(letters)
-    for start in range(len(letters) - order + 1):
-        piece = letters[start : start + order]
-        if piece in seen:
-            covered[start : start + order] = [True] * order
-        seen.add(piece)
-    return sum(covered) / len(letters) if letters else 0.0
 
 
 _ALLOWED = re.compile(r"[가-힣ㅋㅎㅠㅜ0-9\s.,!?…~·\-–—:;'’‘\"“”()%]")
@@ -284,26 +273,15 @@ def score_script(text: str, _reply: Reply, context: RewardContext) -> float:
 
 
 def score_echo(_text: str, reply: Reply, context: RewardContext) -> float:
-    """Fall with the share of the reply that is copied from the player's line."""
-    user = "".join(_LETTER.findall(context.user))
-    narration = reply.narration.removeprefix(context.protagonist)
-    shares = [copied_share("".join(_LETTER.findall(part)), user) for part in (reply.speech, narration)]
-    return 1 - max(0.0, (max(shares) - 0.5) / 0.4)
+    """Fall with the share of the reply that is taken from the player's line.
 
-
-def copied_share(letters: str, source: str) -> float:
-    """Return the share of `letters` that lie in a piece which also stands in `source`, 0..1.
-
-    Pieces are 2 letters for a source up to 4 letters, 3 up to 10, else 5, so that shared endings and names are no copy.
+    Compared in pieces of 2 letters for a line of up to 4, 3 up to 10, else 5, so that shared endings and names are no copy.
     """
-    order = 2 if len(source) <= 4 else 3 if len(source) <= 10 else 5
-    if len(letters) < order or len(source) < order:
-        return 0.0
-    covered = [False] * len(letters)
-    for start in range(len(letters) - order + 1):
-        if letters[start : start + order] in source:
-            covered[start : start + order] = [True] * order
-    return sum(covered) / len(letters)
+    size = len(fold(context.user))
+    order = 2 if size <= 4 else 3 if size <= 10 else 5
+    narration = reply.narration.removeprefix(context.protagonist)
+    shares = [echo_share(part, context.user, order) for part in (reply.speech, narration) if len(fold(part)) >= order]
+    return 1 - max(0.0, (max(shares, default=0.0) - 0.4) / 0.4)
 
 
 TERMS: dict[str, Callable[[str, Reply, RewardContext], float]] = {
@@ -316,13 +294,3 @@ TERMS: dict[str, Callable[[str, Reply, RewardContext], float]] = {
     "echo": score_echo,
 }
 """Name -> term; the names are the fields of `RewardWeights`."""
-
-
-def register_score(speech: str, register: Register) -> float:
-    polite = re.compile(r"(?:요|니다|니까|시오|죠|네|아니요)$")
-    s = [re.sub(r"[\s.!?…~,'’)]+$", "", x) for x in split_sentences(speech)]
-    s = [x for x in s if x]
-    if not s:
-        return 0.0
-    p = sum(bool(polite.search(x.split(",")[0] if len(x) < 3 else x)) for x in s) / len(s)
-    return p if register is Register.POLITE else 1 - p

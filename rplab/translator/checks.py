@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from rplab.text.korean import has_hangul, name_pattern
+from rplab.text.speech_level import Level, speech_level
 
 _POLITE_JA = re.compile(
     r"(?:です|ます|でした|ました|ません|ませんでした|でしょう|ましょう|ください|下さい|なさい|ございます|いたします|くださいませ)"
@@ -57,5 +58,5 @@ def find_flags(source: str, translation: str, *, finished: bool, glossary: Mappi
 
 
 def politeness_of_korean(text: str) -> bool | None:
-    """Return whether a Korean line is polite; None when it does not say."""
-    return bool(re.search(r"(?:요|니다|니까)[.!?…~]*$", text.strip()))
+    """Return whether a Korean line is polite; None when it shows no level, or both."""
+    return {Level.POLITE: True, Level.CASUAL: False}.get(speech_level(text))

@@ -12,7 +12,7 @@ from rplab.errors import DataError, StageInterrupted
 from rplab.jsonl import write_rows
 from rplab.llm.bootstrap import mean_interval, paired_gain
 from rplab.llm.eval_config import DecodingConfig, EvalGates, EvaluateConfig
-from rplab.llm.eval_metrics import distinct, failed_gates, judge, measure
+from rplab.llm.eval_metrics import failed_gates, judge, measure
 from rplab.llm.evaluate import evaluate_models
 from rplab.llm.generate import TextModel
 from rplab.llm.nll import measure_nll
@@ -188,12 +188,6 @@ def test_good_model_passes_and_a_worse_one_after_grpo_does_not():
     assert failed_gates({"base": bad, "sft": good, "grpo": good}, EvalGates()) == []
     names = {gate["gate"] for gate in failed_gates({"sft": good, "grpo": bad}, EvalGates())}
     assert {"grpo.format_rate", "grpo.reward_gain"} <= names
-
-
-def test_distinct_falls_when_everybody_says_the_same():
-    assert distinct(["비가 온다", "눈이 온다"], 1) == 0.75
-    assert distinct(["비가 온다"] * 4, 2) == 0.25
-    assert distinct([], 1) == 0.0
 
 
 def test_interval_holds_the_mean_and_narrows_with_more_values():

@@ -11,7 +11,7 @@ from rplab.character import Register
 from rplab.errors import DataError
 from rplab.llm.eval_config import RewardWeights
 from rplab.llm.reply import parse_reply
-from rplab.llm.rewards import TERMS, RewardContext, context_from_row, copied_share, length_band, repeated_share, score, total
+from rplab.llm.rewards import TERMS, RewardContext, context_from_row, length_band, score, total
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "grpo_rewards.jsonl"
 
@@ -231,9 +231,3 @@ def test_reply_parts_are_named():
     assert (reply.narration, reply.speech, reply.extra) == ("하루는 웃었다.", "반가워.", ("뒤에 남은 말",))
     assert not reply.is_exact
     assert parse_reply('하루는 웃었다.\n"반가워."').is_exact
-
-
-def test_shares_count_letters():
-    assert repeated_share("가나다라마바사") == 0
-    assert repeated_share("가나다라가나다라") == 0.5
-    assert copied_share("안녕안녕", "안녕") == 1.0

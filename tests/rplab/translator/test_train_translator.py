@@ -37,7 +37,8 @@ def make_tokenizer(folder):
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     texts = [text for pair in PAIRS for text in pair]
-    raw.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=360, special_tokens=special, initial_alphabet=alphabet, show_progress=False))
+    trainer = trainers.BpeTrainer(vocab_size=360, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    raw.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     install_template(tokenizer)
     tokenizer.save_pretrained(folder)
@@ -63,7 +64,7 @@ def inputs(tmp_path_factory):
     return {"base": root / "base", "dataset": root / "dataset"}
 
 
-def run(inputs, root, report=lambda progress: None):
+def run(inputs, root, report=lambda _: None):
     for name in ("out", "resume"):
         (root / name).mkdir(parents=True, exist_ok=True)
     context = StageContext(root / "out", root / "resume", report)

@@ -64,7 +64,8 @@ def test_what_stays_bad_is_flagged_and_not_spoken():
 
 
 def test_names_are_written_in_kana():
-    tool = translator({"사야야, 가자.": "사야、行こう。", "회사야.": "会社だ。", "카즈키!": "きみ！"}, glossary={"사야": "サヤ", "카즈키": "カズキ"})
+    names = {"사야": "サヤ", "카즈키": "カズキ"}
+    tool = translator({"사야야, 가자.": "사야、行こう。", "회사야.": "会社だ。", "카즈키!": "きみ！"}, glossary=names)
 
     results = tool.translate(["사야야, 가자.", "회사야.", "카즈키!"])
 
@@ -109,7 +110,8 @@ def test_cleaning_a_source_twice_changes_nothing_more(text):
 @pytest.mark.parametrize(
     ("text", "polite"),
     [
-        ("今日は寒いですね。", True), ("行きましょう！", True), ("待っていました", True), ("気をつけてください。", True), ("分かりません。", True),
+        ("今日は寒いですね。", True), ("行きましょう！", True), ("待っていました", True),
+        ("気をつけてください。", True), ("分かりません。", True),
         ("今日は寒いね。", False), ("行こう！", False), ("うん。行く。", False), ("雨ですか？", True), ("", None), ("。。。", None),
     ],
 )  # fmt: skip
