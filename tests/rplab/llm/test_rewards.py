@@ -143,6 +143,52 @@ def test_ideal_reply_scores_nearly_full(case):
     assert value_of(case) >= 0.97, score(*case)
 
 
+MUTATIONS = {
+    "second speech": lambda n, q: f'{n}\n"{q}"\n"{q}"',
+    "speech twice": lambda n, q: f'{n}\n"{q} {q}"',
+    "narration twice": lambda n, q: f'{n} {n}\n"{q}"',
+    "trailing narration": lambda n, q: f'{n}\n"{q}"\n{n}',
+    "no narration": lambda _, q: f'"{q}"',
+    "no speech": lambda n, _: n,
+    "swapped": lambda n, q: f'"{q}"\n{n}',
+    "one line": lambda n, q: f'{n} "{q}"',
+    "no quotes": lambda n, q: f"{n}\n{q}",
+    "unclosed": lambda n, q: f'{n}\n"{q}',
+    "starred": lambda n, q: f'*{n}*\n"{q}"',
+    "labelled": lambda n, q: f'하루: {n}\n카즈키: "{q}"',
+    "other name": lambda n, q: f'{n.replace("하루", "마루", 1)}\n"{q}"',
+    "ChatML": lambda n, q: f'{n}\n"{q}"<|im_end|>',
+    "kana": lambda n, q: f'{n}\n"{q[:-1]}ね."',
+    "broken": lambda n, q: f'{n}\n"{q[:-1]}\ufffd."',
+    "stutter": lambda n, q: f'{n}\n"{q.split(" ")[0]} {q.split(" ")[0]} {q.split(" ")[0]} {q}"',
+    "run on": lambda n, q: f'{n}\n"{q}"\n사용자: 그래.',
+}
+"""Name -> what becomes of narration n and speech q."""
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+@pytest.mark.parametrize("case", IDEALS, ids=lambda case: case[0][:12])
+def test_spoiling_an_ideal_reply_costs(case, name):
+    text, against = case
+    narration, speech = text.split("\n")
+    if name == "speech twice" and len(speech) < 6:
+        return  # "응. 응." is a way to agree
+
+    spoilt = MUTATIONS[name](narration, speech.strip('"'))
+
+    assert total(score(spoilt, against)) < value_of(WORST_IDEAL) - 0.01, score(spoilt, against)
+
+
+@pytest.mark.parametrize("case", IDEALS, ids=lambda case: case[0][:12])
+def test_handing_back_the_reply_as_the_players_line_is_an_echo(case):
+    text, against = case
+    speech = text.split("\n")[1]
+
+    echoed = context(against.register, user=speech)
+
+    assert len(speech) < 6 or score(text, echoed)["echo"] < 0.2
+
+
 DEGENERATE = {
     "formal_target_banmal_out", "v7_card_wrong_name_not_caught", "runtime_prompt_formal_rewarded", "runtime_prompt_wrong_name",
     "missing_name", "single_line", "quote_first", "three_lines", "two_quotes", "curly", "empty", "one_char_quote", "quote_301",
