@@ -57,9 +57,8 @@ def evaluation_table(store: Path) -> str:
         failed += evaluation["failed"]
     if evaluation := _read(store, "translator_eval"):
         stops, hangul = evaluation["stop_rate"], evaluation["hangul_rate"]
-        lines += [
-            f"{'translator':<16} chrF++ {evaluation['chrfpp']:.1f} on {evaluation['pairs']} held-out pairs, stops {stops:.0%}, Hangul left {hangul:.0%}"
-        ]
+        score = f"chrF++ {evaluation['chrfpp']:.1f} on {evaluation['pairs']} held-out pairs"
+        lines += [f"{'translator':<16} {score}, stops {stops:.0%}, Hangul left {hangul:.0%}"]
         failed += evaluation["failed"]
     lines += [f"GATE FAILED      {gate['gate']} is {gate['value']}, wanted {gate['wanted']}: {gate['why']}" for gate in failed]
     return "\n".join(lines)
