@@ -1,7 +1,7 @@
-"""Take out of a reply what nobody wrote for a reader: thinking, tags, template tokens, control characters.
+r"""Take out of a reply what nobody wrote for a reader: thinking, tags, template tokens, control characters.
 
 Works character by character and holds back only what may still become a tag, so it can sit in front of the parser in a
-stream. `\\"` becomes `ESCAPED_QUOTE`, which the parser reads as a mark inside speech.
+stream. `\"` becomes `ESCAPED_QUOTE`, which the parser reads as a mark inside speech.
 """
 
 from __future__ import annotations

@@ -6,9 +6,12 @@ To add an engine: implement the protocol; the session catches whatever it raises
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from rplab.play.audio import AudioSink
 from rplab.play.config import ReplySampling
+from rplab.tts.engine import VoiceEngine
 
 
 class ReplyModel(Protocol):
@@ -31,3 +34,13 @@ class TranslatorEngine(Protocol):
     def translate(self, texts: list[str]) -> list[str]:
         """Translate each text, in order."""
         ...
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Who does the work. Without translator or voice a session is text only."""
+
+    model: ReplyModel
+    translator: TranslatorEngine | None = None
+    voice: VoiceEngine | None = None
+    sink: AudioSink | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -43,6 +44,28 @@ class Cut:
 
 
 ParseEvent: TypeAlias = Delta | Narration | Sentence | Cut
+
+
+@dataclass(frozen=True)
+class ParsedReply:
+    """A whole reply, parsed."""
+
+    narration: tuple[str, ...]
+    dialogue: tuple[Sentence, ...]
+    shown: str
+    """What the reader sees: the reply without tags, labels and what followed a cut."""
+    cut: str = ""
+
+
+def collect(events: Iterable[ParseEvent]) -> ParsedReply:
+    """Gather events into a reply."""
+    events = list(events)
+    return ParsedReply(
+        narration=tuple(event.text for event in events if isinstance(event, Narration)),
+        dialogue=tuple(event for event in events if isinstance(event, Sentence)),
+        shown="".join(event.text for event in events if isinstance(event, Delta)),
+        cut=next((event.reason for event in events if isinstance(event, Cut)), ""),
+    )
 
 
 @dataclass(frozen=True)

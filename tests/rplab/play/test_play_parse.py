@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rplab.play.events import Delta, Sentence
-from rplab.play.parse import ReplyParser, coalesce, collect, parse_reply
+from rplab.play.events import Delta, Sentence, collect
+from rplab.play.parse import ReplyParser, parse_reply
 from rplab.play.sentences import SentenceCutter, split_sentences
+from rplab.play.settle import coalesce
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 NAMES = {"protagonist": ["사야", "サヤ"], "player": ["카즈키", "カズキ"]}
@@ -113,7 +114,13 @@ def letters(text):
 LETTERS = st.text("가나다라마바사아자차카타파하 ", min_size=1, max_size=12).map(str.strip).filter(bool)
 
 
-@given(st.lists(st.tuples(LETTERS, LETTERS, st.sampled_from(['""', "“”", "「」", "『』", "＂＂"]), st.sampled_from([" ", "\n"])), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.tuples(LETTERS, LETTERS, st.sampled_from(['""', "“”", "「」", "『』", "＂＂"]), st.sampled_from([" ", "\n"])),
+        min_size=1,
+        max_size=4,
+    )
+)
 @settings(max_examples=200, deadline=None)
 def test_narration_is_never_spoken_and_speech_never_lost(turns):
     text = "".join(f"사야는 {narration}다.{gap}{marks[0]}{speech}.{marks[1]}\n" for narration, speech, marks, gap in turns)
@@ -142,7 +149,7 @@ def test_text_is_shown_within_one_character():
         assert len("".join(behind).replace("\n", "")) >= len(text[: end + 1].replace("\n", "").rstrip()) - 1
 
 
-@given(st.text("가나 .?!…,3a\n\"", max_size=40), st.lists(st.integers(0, 40), max_size=6))
+@given(st.text('가나 .?!…,3a\n"', max_size=40), st.lists(st.integers(0, 40), max_size=6))
 def test_sentences_do_not_depend_on_pieces(text, cuts):
     cutter, start, found = SentenceCutter(), 0, []
     for cut in [*sorted(cut % (len(text) + 1) for cut in cuts), len(text)]:
