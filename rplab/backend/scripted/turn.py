@@ -1,0 +1,148 @@
+"""One turn of a dialogue: reacts to the last turn, moves the story, does not repeat itself."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from rplab.backend.base import TurnSlots
+from rplab.backend.scripted.grammar import Scene
+from rplab.backend.scripted.lexicon import Noun
+from rplab.backend.scripted.lines import Reply, bigrams, call, choose_level, narrate, speak
+from rplab.backend.scripted.moods import (
+    PERIL,
+    Mood,
+    choose_mood,
+    choose_polarity,
+    draw_topic,
+    find_act,
+    find_place,
+    find_topics,
+    spoken,
+)
+from rplab.backend.scripted.singleturn import address, person
+from rplab.character import Register
+
+SCENE_KINDS = {"연애물": "confession", "육성물": "drill", "성장물": "drill", "비극": "rescue", "심리 시뮬레이션": "truth"}
+_SCENE_MOOD: dict[str, Mood] = {"confession": "shy", "drill": "firm", "rescue": "tense", "truth": "sad"}
+_OPENERS: dict[str, tuple[str, ...]] = {
+    "EVENT": ("news", "news", "invite", "tell", "notice", "ask", "offer"),
+    "CONFLICT": ("doubt", "doubt", "worry", "request", "ask"),
+    "RESOLUTION": ("resolve", "resolve", "sorry", "encourage", "offer"),
+    "AFTERMATH": ("after", "after", "thanks", "invite", "notice"),
+    "IDLE": ("ask", "notice", "tell", "invite", "thanks"),
+}
+_HOLD_TOPIC_SHARE = 0.6
+"""How often the player stays with the topic of the last turn."""
+
+
+@dataclass(frozen=True)
+class _Situation:
+    topic: Noun
+    act: str
+    """What the other side's last turn did; empty at the start."""
+    kind: str
+    """Kind of staged scene of the genre."""
+    recent: tuple[frozenset[str], ...]
+
+
+def fill_turn(slots: TurnSlots, seed: int) -> Reply:
+    """Return the turn; see `TurnSlots`."""
+    rng = random.Random(seed)
+    polite = slots.register is Register.POLITE
+    me, you = (slots.player, slots.protagonist) if slots.speaker == "player" else (slots.protagonist, slots.player)
+    now = _read(slots, rng)
+    scene = Scene(rng, "c", slots.genre, slots.era, man=me.gender == "남성", topic=now.topic)
+    scene.names = {"me": person(me), "you": address(you, polite), "place": find_place(slots.place, rng, slots.era)}
+    scene.level = choose_level(scene, polite)
+    mood, parts = _player(scene, slots, now) if slots.speaker == "player" else _protagonist(scene, slots, now)
+    speech = speak(scene, parts, now.recent)
+    if scene.chance(0.12) and you.name not in speech.ko:
+        speech = call(scene, speech)
+    shows = slots.speaker == "protagonist" or scene.chance(0.7)
+    return Reply(narrate(scene, mood) if shows else None, speech)
+
+
+def _read(slots: TurnSlots, rng: random.Random) -> _Situation:
+    last = slots.recent[-1] if slots.recent else ""
+    speech = spoken(last) if last else ""
+    found = find_topics(speech) or find_topics(last, narration=True)
+    if not found:
+        found = [noun for turn in reversed(slots.recent[:-1]) for noun in find_topics(spoken(turn))]
+    topic = found[0] if found else draw_topic(rng, slots.genre, slots.era)
+    act = find_act(speech, topic) if speech else ""
+    kind = SCENE_KINDS.get(slots.genre, "confession")
+    return _Situation(topic, act, kind, tuple(bigrams(spoken(turn)) for turn in slots.recent))
+
+
+def _player(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, list[tuple[str, ...]]]:
+    """Choose what the player says: the next step of a staged scene, or something that moves the story."""
+    action = slots.action
+    if staged := _staged(action, now.kind, "player"):
+        return _SCENE_MOOD[now.kind], [(staged,)]
+    if "CRISIS" in action or slots.state == "CRISIS":
+        return "calm", [("crisis/after" if action.startswith("AFTERMATH") else "crisis/player",)]
+    parts: list[tuple[str, ...]] = []
+    if now.act and scene.chance(0.4):
+        bank = now.act if now.act in _REACTIONS else "tell"
+        parts.append((f"re/{bank}/{choose_polarity(scene.rng, slots.relation, slots.intent)}",))
+    elif not now.act or not scene.chance(_HOLD_TOPIC_SHARE):
+        used = frozenset(noun.ko for turn in slots.recent for noun in find_topics(turn))
+        scene.topic = draw_topic(scene.rng, slots.genre, slots.era, without=used)
+    assert scene.topic is not None
+    opener = scene.choose(_OPENERS.get(action, _OPENERS["EVENT"]))
+    if scene.topic.category in PERIL and opener in ("invite", "thanks"):
+        opener = "tell"
+    parts.append((f"open/{opener}",))
+    mood = choose_mood(scene.rng, slots.genre, slots.relation, slots.intent, action)
+    return mood, parts
+
+
+_REACTIONS = frozenset(
+    {
+        "invite",
+        "ask",
+        "offer",
+        "request",
+        "tell",
+        "thanks",
+        "sorry",
+        "worry",
+        "encourage",
+        "confess",
+        "doubt",
+        "notice",
+        "resolve",
+        "after",
+        "danger",
+    }
+)
+
+
+def _protagonist(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, list[tuple[str, ...]]]:
+    """Choose how the protagonist answers."""
+    action = slots.action
+    mood = choose_mood(scene.rng, slots.genre, slots.relation, slots.intent, action)
+    if slots.avoid:
+        scene.topic = draw_topic(scene.rng, slots.genre, slots.era, without=frozenset({now.topic.ko}))
+        return "calm", [("avoid",), ("avoid/turn",)]
+    if staged := _staged(action, now.kind, "protagonist"):
+        return _SCENE_MOOD[now.kind], [(staged,)]
+    if action.startswith("CRISIS"):
+        return "tense", [("crisis/protagonist",)]
+    if action.startswith("AFTERMATH_CRISIS"):
+        return "sad", [("crisis/after",)]
+    if not now.act:
+        return mood, [(f"re/hello/{choose_polarity(scene.rng, slots.relation, slots.intent)}",)]
+    polarity = choose_polarity(scene.rng, slots.relation, slots.intent)
+    parts: list[tuple[str, ...]] = [(f"re/{now.act}/{polarity}",)]
+    if scene.chance(0.65):
+        parts.append((f"tail/{mood}",))
+    return mood, parts
+
+
+def _staged(action: str, kind: str, speaker: str) -> str:
+    """Return the bank of a staged scene's step, or "" outside of one."""
+    if action.startswith("SCENE_"):
+        return f"scene/{kind}/{action[-1]}/{speaker}"
+    return "scene/after" if action.startswith("AFTERMATH_SCENE") else ""
