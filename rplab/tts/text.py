@@ -38,6 +38,8 @@ _CLOCK = re.compile(r"(?<![\d:])([01]?\d|2[0-4]):([0-5]\d)(?![\d:])")
 _DATE = re.compile(r"(?<!\d)(\d{4})[/.-](1[0-2]|0?[1-9])[/.-](3[01]|[12]\d|0?[1-9])(?!\d)")
 _CURRENCIES = {"$": "ドル", "¥": "円", "€": "ユーロ", "£": "ポンド", "₩": "ウォン"}
 _MONEY = re.compile(r"([$¥€£₩])\s?(\d[\d,]*(?:\.\d+)?)")
+_LAUGH = re.compile(r"(?<=[ぁ-ヺー一-鿿!?！？。])[wW]+(?![A-Za-z])")
+_REPEATS = re.compile(rf"(.)\1{{{MAX_REPEATS},}}")
 _WORDS = {"+": "プラス", "=": "イコール", "×": "かける", "÷": "わる", "&": "アンド", "@": "アット", "°": "度", "℃": "度", "‰": "パーミル"}
 _QUIET = frozenset("「」『』〈〉《》【】〔〕()[]{}<>\"'“”‘’«»〝〟`´*_#|\\^;")
 """Marks that carry no sound: left out without being counted, brackets as a short pause."""
@@ -107,7 +109,7 @@ def _pass(text: str, dropped: Counter[str]) -> str:
         raise SpeechTextError("hangul", f"{len(found)} Korean characters in {_short(text)}; this voice speaks Japanese only")
     text = _replace_counted(_ANSI, "", text, dropped, "control")
     text = _replace_counted(_URL, "リンク", text, dropped, "url")
-    text = _replace_counted(re.compile(r"(?<=[ぁ-ヺー一-鿿!?！？。])[wW]{1,}(?![A-Za-z])"), "", text, dropped, "laugh")
+    text = _replace_counted(_LAUGH, "", text, dropped, "laugh")
     text = _MONEY.sub(lambda match: match[2] + _CURRENCIES[match[1]], text)
     text = _DATE.sub(r"\1年\2月\3日", text)
     text = _CLOCK.sub(lambda match: f"{int(match[1])}時" + (f"{int(match[2])}分" if int(match[2]) else ""), text)
@@ -118,7 +120,7 @@ def _pass(text: str, dropped: Counter[str]) -> str:
     text = re.sub(r"(?:\.{2,}|…|‥|・{2,}|。{2,}|[—―─–]+)", "、", text)
     text = "".join(_keep(character, dropped) for character in text)
     text = text.replace("!", "！").replace("?", "？").replace("｡", "。")
-    text = _replace_counted(re.compile(r"(.)\1{%d,}" % MAX_REPEATS), lambda match: match[1] * MAX_REPEATS, text, dropped, "repeat")
+    text = _replace_counted(_REPEATS, lambda match: match[1] * MAX_REPEATS, text, dropped, "repeat")
     return _tidy(text)
 
 

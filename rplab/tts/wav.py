@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import wave
 from collections.abc import Iterable
@@ -46,10 +47,10 @@ def write_wav(path: Path, samples: Samples | Iterable[Samples], rate_hz: int) ->
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise storage_error(error, path) from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
     return frames / rate_hz
 
@@ -71,3 +72,8 @@ def read_wav(path: Path) -> tuple[Samples, int]:
     except (wave.Error, EOFError) as error:
         raise DataError(f"not a PCM WAV file ({error})", file=path) from None
     return (raw.reshape(-1, channels).mean(axis=1) / 32768.0).astype(np.float32), rate
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # the folder itself may be no folder
+        path.unlink()

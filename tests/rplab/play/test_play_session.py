@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002, ARG005 - the engines of these tests have the signatures of the protocols
 """The session: text first, speech while it is written, nothing lost when a part fails."""
 
 import asyncio
@@ -211,7 +212,7 @@ def test_history_is_trimmed_by_exchanges_and_keeps_the_system_text():
 
     for prompt in model.prompts:
         assert prompt[0] == {"role": "system", "content": "너는 사야다."}
-        assert [message["role"] for message in prompt[1:]] == (["user", "assistant"] * 9)[: len(prompt) - 2] + ["user"]
+        assert [message["role"] for message in prompt[1:]] == [*(["user", "assistant"] * 9)[: len(prompt) - 2], "user"]
         assert len(prompt) <= 2 + 2 * 3
     assert model.prompts[-1][-1]["content"] == "말 8"
 
