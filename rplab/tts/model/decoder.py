@@ -1,0 +1,68 @@
+"""HiFi-GAN decoder: latent frames -> waveform (arXiv 2010.05646, resblock type 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the usual name
+
+from rplab.tts.model.hyper import VoiceSize
+from rplab.tts.model.layers import LEAKY_SLOPE, NormConv1d, NormConvTranspose1d
+
+_INIT_STD = 0.01
+
+
+class ResBlock(nn.Module):
+    """Residual pairs of a dilated and a plain convolution."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        half = (kernel - 1) // 2
+        self.convs1 = nn.ModuleList(NormConv1d(channels, channels, kernel, dilation=d, padding=half * d) for d in dilations)
+        self.convs2 = nn.ModuleList(NormConv1d(channels, channels, kernel, padding=half) for _ in dilations)
+        for layer in (*self.convs1, *self.convs2):
+            if isinstance(layer, NormConv1d):
+                layer.init_normal(_INIT_STD)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform (B, C, samples)."""
+        for wide, plain in zip(self.convs1, self.convs2, strict=True):
+            x = x + plain(F.leaky_relu(wide(F.leaky_relu(x, LEAKY_SLOPE)), LEAKY_SLOPE))
+        return x
+
+
+class Decoder(nn.Module):
+    """Raises the rate step by step; each step averages residual blocks of several widths."""
+
+    def __init__(self, size: VoiceSize) -> None:
+        super().__init__()
+        self.num_kernels = len(size.resblock_kernels)
+        channels = size.upsample_channels
+        self.conv_pre = nn.Conv1d(size.inter_channels, channels, 7, padding=3)
+        self.cond = nn.Conv1d(size.speaker_channels, channels, 1)
+        self.ups = nn.ModuleList()
+        self.resblocks = nn.ModuleList()
+        for rate, kernel in zip(size.upsample_rates, size.upsample_kernels, strict=True):
+            raise_rate = NormConvTranspose1d(channels, channels // 2, kernel, stride=rate, padding=(kernel - rate) // 2)
+            raise_rate.init_normal(_INIT_STD)
+            self.ups.append(raise_rate)
+            channels //= 2
+            for width, dilations in zip(size.resblock_kernels, size.resblock_dilations, strict=True):
+                self.resblocks.append(ResBlock(channels, width, dilations))
+        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=False)
+
+    def forward(self, z: Tensor, speaker: Tensor) -> Tensor:
+        """Decode (B, C, S) for a speaker (B, C, 1) into (B, 1, S * hop) within -1..1."""
+        x = self.conv_pre(z) + self.cond(speaker)
+        for index, raise_rate in enumerate(self.ups):
+            x = raise_rate(F.leaky_relu(x, LEAKY_SLOPE))
+            blocks = [self.resblocks[index * self.num_kernels + k](x) for k in range(self.num_kernels)]
+            x = _mean(blocks)
+        return torch.tanh(self.conv_post(F.leaky_relu(x)))
+
+
+def _mean(blocks: list[Tensor]) -> Tensor:
+    total = blocks[0]
+    for block in blocks[1:]:
+        total = total + block
+    return total / len(blocks)
