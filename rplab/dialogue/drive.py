@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -237,7 +237,7 @@ class _Run(Generic[Item, Row]):
 
 
 @contextmanager
-def open_journal(context: StageContext, name: str) -> Iterator[Journal]:
+def open_journal(context: StageContext, name: str) -> Generator[Journal]:
     """Open the journal of a stage in its resume directory."""
     with Journal(context.resume / f"{name}.journal") as journal:
         yield journal

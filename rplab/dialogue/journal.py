@@ -147,4 +147,5 @@ def _decode(line: bytes) -> tuple[str, ChatResult] | None:
 
 
 def _result(fields: dict[str, Any]) -> ChatResult:
-    return ChatResult(**{**fields, "usage": Usage(**fields["usage"])})
+    usage = Usage(**fields.pop("usage"))
+    return ChatResult(**fields, usage=usage)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from rplab.character import Register
 from rplab.dialogue.check_functions import has_fault
@@ -94,13 +94,13 @@ def parse_payload(text: str) -> Any:
 
 def payload_fault(payload: Any, expected: Expected) -> str | None:
     """Return the reason code of the first rule that a payload breaks, or None when it is good."""
-    if not isinstance(payload, dict) or set(payload) != KEYS:
+    if not isinstance(payload, dict):
         return "keys"
-    return (
-        _user_fault(payload["user"], expected)
-        or _assistant_fault(payload["assistant_raw"], payload["user"], expected)
-        or _scene_fault(payload["scene"], payload["assistant_raw"], expected)
-    )
+    fields = cast("dict[str, Any]", payload)
+    if fields.keys() != KEYS:
+        return "keys"
+    user, assistant, scene = fields["user"], fields["assistant_raw"], fields["scene"]
+    return _user_fault(user, expected) or _assistant_fault(assistant, user, expected) or _scene_fault(scene, assistant, expected)
 
 
 def _user_fault(user: Any, expected: Expected) -> str | None:

@@ -7,6 +7,7 @@ of the book is rendered from the fields, never parsed back.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from rplab.dialogue.prompts import fill, squeeze
 from rplab.dialogue.singleturn import OVERSHOOT_FLOOR, check_genres, give_up
 from rplab.dialogue.singleturn_text import person_of
 from rplab.errors import DataError
-from rplab.jsonl import read_rows, write_rows
+from rplab.jsonl import JsonValue, read_rows, write_rows
 from rplab.seeding import content_id, derive, derive_seed
 from rplab.stage import StageContext, Stats
 
@@ -254,7 +255,7 @@ def build_scenario(frame: Frame, draft: Draft, config: ScenariosConfig, pack: Pa
         backend=backend,
         protagonist=frame.protagonist,
         player=frame.player,
-        register_=frame.register,
+        register=frame.register,
         genre=frame.genre,
         era=frame.era,
         relation=frame.relation,
@@ -313,17 +314,14 @@ def _refuse_duplicate(outcome: Outcome[Scenario], seen: set[str]) -> Outcome[Sce
     return Outcome(None, "rejected", "duplicate", outcome.attempts, (*outcome.rejects, reject))
 
 
-def _mix(scenarios: list[Scenario]) -> dict[str, dict[str, int]]:
-    mix: dict[str, dict[str, int]] = {}
+def _mix(scenarios: list[Scenario]) -> JsonValue:
+    mix: dict[str, JsonValue] = {}
     for name in ("genre", "era", "relation", "register_", "gate"):
-        counts: dict[str, int] = {}
-        for scenario in scenarios:
-            value = str(getattr(scenario, name))
-            counts[value] = counts.get(value, 0) + 1
+        counts = Counter(str(getattr(scenario, name)) for scenario in scenarios)
         mix[name.rstrip("_")] = dict(sorted(counts.items()))
     return mix
 
 
-def _lengths(lengths: list[int]) -> dict[str, int]:
+def _lengths(lengths: list[int]) -> JsonValue:
     ordered = sorted(lengths)
     return {"min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]}

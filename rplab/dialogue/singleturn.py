@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def _card_plan(card: Card, config: SingleturnConfig, pack: Pack, genre: str, sit
     own = card_scene(card, pack, genre)
     if chance < config.card_situation_share:
         return own
-    return Scene(**{**vars(own), "situation": situation, "location": location})
+    return replace(own, situation=situation, location=location)
 
 
 async def make_row(plan: Plan, asker: Asker, config: SingleturnConfig, pack: Pack) -> Outcome[dict[str, Any]]:

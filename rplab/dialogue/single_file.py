@@ -1,0 +1,88 @@
+"""Runs a generation stage for one output file, outside the store; the command line uses it.
+
+The journal lives in `.FILE.resume/` beside the output until the file is there, so that the same command after a kill
+goes on where it was. The file appears at once and whole; what was refused goes to `FILE` with `.rejects` in its name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rplab.errors import ConfigError
+from rplab.jsonl import storage_error
+from rplab.stage import Progress, StageConfig, StageContext, StageFunction, Stats
+
+
+@dataclass(frozen=True)
+class FileRun:
+    """What came of it."""
+
+    out: Path
+    stats: Stats
+    side_files: tuple[Path, ...]
+    """Rejects and partial dialogues, where there were any."""
+
+
+def run_to_file(
+    function: StageFunction,
+    config: StageConfig,
+    inputs: Mapping[str, Path],
+    out: Path,
+    *,
+    main: str,
+    report: Callable[[Progress], None],
+    stop: threading.Event,
+) -> FileRun:
+    """Run a stage function and publish one of its files as `out`.
+
+    Args:
+        function: The stage's function.
+        config: Its settings.
+        inputs: Input name -> path.
+        out: File to make; replaced when it exists.
+        main: Name of the stage's file that becomes `out`; its other files are put beside it.
+        report: Receives progress.
+        stop: Set it to ask for an early end.
+
+    Raises:
+        StageInterrupted: `stop` was set; the same call goes on from there.
+        StorageError: Disk full or not writable; `out` is unchanged.
+    """
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a directory. Give the name of a file")
+    resume = out.parent / f".{out.name}.resume"
+    work = resume / "out"
+    try:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        context = StageContext(out=work, resume=resume, report=report, stop=stop)
+        stats = function(config, inputs, context)
+        side_files = [_publish_side(path, out) for path in sorted(work.iterdir()) if path.is_file() and path.name != main]
+        (work / main).replace(out)
+        shutil.rmtree(resume, ignore_errors=True)
+    except OSError as error:
+        raise storage_error(error, Path(error.filename or out)) from error
+    return FileRun(out, stats, tuple(path for path in side_files if path is not None))
+
+
+def _publish_side(path: Path, out: Path) -> Path | None:
+    """Put a side file beside the output; an empty one is left away, and an old one of that name removed."""
+    target = out.with_name(f"{out.stem}.{path.stem}{path.suffix}")
+    if path.stat().st_size == 0:
+        target.unlink(missing_ok=True)
+        return None
+    path.replace(target)
+    return target
+
+
+def summarise(stats: Mapping[str, Any]) -> str:
+    """Return the counts of a run as one line."""
+    lost = {**stats["rejected"], **stats["failed"]}
+    reasons = f" ({', '.join(f'{reason} {count}' for reason, count in lost.items())})" if lost else ""
+    rejected, failed = sum(stats["rejected"].values()), sum(stats["failed"].values())
+    return f"planned {stats['planned']} = accepted {stats['accepted']} + rejected {rejected} + failed {failed}{reasons}"
