@@ -105,11 +105,9 @@ class PlaySession:
             turn.cancel()
             await self._end(turn)
 
-    async def finish_speech(self) -> None:
-        """Wait until the current turn was spoken."""
-        turn = self._current
-        if turn is not None:
-            await self._end(turn)
+    async def finish(self, turn: Turn) -> None:
+        """Wait until a turn was spoken, or interrupted, and keep its numbers."""
+        await self._end(turn)
 
     async def aclose(self) -> None:
         """Stop and give threads and devices back."""

@@ -83,7 +83,8 @@ def stream(text, cuts):
 
 PIECES = st.sampled_from(
     ["사야는 웃었다", "카즈키가 말했다", "안녕", "3.5", " ", "\n", '"', "“", "”", "「", "」", "'", "*", "**", "(", ")", ".", "...", "…",
-     "?!", "~", "사야", ":", "USER", "<think>", "</think>", "<b>", "<", "\\", "\r\n", "다", "좋아", "<|im_end|>", "，", "\x1b[31m", "가자", "a"]
+     "?!", "~", "사야", ":", "USER", "<think>", "</think>", "<b>", "<", "\\", "\r\n", "다", "좋아", "<|im_end|>", "，", "\x1b[31m", "가자",
+     "a"]
 )  # fmt: skip
 REPLIES = st.lists(PIECES, max_size=24).map("".join) | st.text(max_size=40)
 

@@ -94,7 +94,7 @@ def play(*messages, model=None, translator=None, voice=None, sink=None, log=None
         turns = []
         for message in messages:
             turns.append(await session.say(message, events.append))
-            await session.finish_speech()
+            await session.finish(turns[-1])
         await session.aclose()
         return session, turns
 
@@ -257,8 +257,7 @@ def test_typing_interrupts_text_and_sound_and_keeps_what_was_shown():
         stopped_s = time.monotonic() - started
         turn = await first
         model.replies = ['"응."']
-        await session.say("잠깐", lambda event: None)
-        await session.finish_speech()
+        await session.finish(await session.say("잠깐", lambda event: None))
         return session, turn, stopped_s
 
     session, turn, stopped_s = asyncio.run(run())

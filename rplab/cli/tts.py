@@ -1,0 +1,58 @@
+"""`rplab tts say`: speak Japanese with the lab's voice."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rplab.errors import ConfigError
+from rplab.l10n import tr
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
+    """Add `rplab tts`."""
+    parser = commands.add_parser(
+        "tts", help=tr("일본어 음성", "Japanese speech"), epilog="example: rplab tts say --text こんにちは --out out.wav"
+    )
+    verbs = parser.add_subparsers(title="tts commands", metavar="COMMAND", required=True)
+    say = verbs.add_parser("say", help=tr("문장을 읽어 WAV로 저장", "speak a text into a WAV file"), epilog=example)
+    say.add_argument("--text", required=True, help="Japanese text")
+    say.add_argument("--out", type=Path, required=True, metavar="FILE", help="WAV file to write (16-bit mono)")
+    say.add_argument("--speed", type=float, default=1.0, help="rate of speech, 0.5 to 2 (default: 1)")
+    say.add_argument("--pitch", type=float, default=0.0, help="shift in semitones, -12 to 12 (default: 0)")
+    say.add_argument("--style", default="", help="speaking style: happy, sad, angry, calm")
+    say.add_argument("--json", action="store_true", help="print the result as JSON")
+    say.set_defaults(handler=_say)
+
+
+def _say(arguments: argparse.Namespace) -> int:
+    if not 0.5 <= arguments.speed <= 2.0 or not -12.0 <= arguments.pitch <= 12.0:
+        raise ConfigError("--speed must be 0.5 to 2 and --pitch -12 to 12 semitones")
+    from rplab.tts.config import VoiceConfig
+    from rplab.tts.open import open_voice
+    from rplab.tts.signal import rms_dbfs
+    from rplab.tts.text import prepare_speech
+    from rplab.tts.wav import write_wav
+
+    speech = prepare_speech(arguments.text)
+    voice = open_voice(VoiceConfig())
+    samples = voice.synthesise(arguments.text, speed=arguments.speed, pitch=arguments.pitch, style=arguments.style)
+    seconds = write_wav(arguments.out, samples, voice.sample_rate)
+    if arguments.json:
+        result = {
+            "wav": str(arguments.out),
+            "seconds": round(seconds, 3),
+            "sample_rate": voice.sample_rate,
+            "rms_dbfs": round(rms_dbfs(samples), 1),
+            "voice": voice.name,
+            "sentences": list(speech.sentences),
+            "dropped": dict(speech.dropped),
+        }
+        print(json.dumps(result, ensure_ascii=False))
+        return 0
+    print(f"{arguments.out}  {seconds:.2f} s  {voice.name}")
+    if speech.dropped:
+        taken_out = ", ".join(f"{reason} {count}" for reason, count in speech.dropped.items())
+        print(tr(f"읽지 않은 글자: {taken_out}", f"characters left out: {taken_out}"))
+    return 0

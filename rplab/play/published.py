@@ -1,0 +1,78 @@
+"""Find a published character and its models, before anything heavy is loaded.
+
+`<store>/latest/character/character.json` names the card and two artefacts; their models lie at
+`<store>/<stage>/<key>/model`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rplab.character import Card, load_card, parse_card
+from rplab.errors import ConfigError
+from rplab.llm.model_folder import check_model_folder
+
+CHARACTER_FILE = "character.json"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A character that can be played."""
+
+    card: Card
+    rp_model: Path
+    """Folder of the role-play model."""
+    translator: Path
+    """Folder of the translator."""
+    pack: str = "v7"
+    """Recipe whose system text the model was trained on."""
+
+
+def find_character(store: Path, *, folder: Path | None = None, card: str | None = None) -> Published:
+    """Return what to load.
+
+    Args:
+        store: Root of the store.
+        folder: Folder that holds a character.json; the latest one of the store when None.
+        card: Play this card (name or YAML file) with the character's models instead of its own.
+
+    Raises:
+        ConfigError: There is no character, its file is broken, or the card is wrong.
+        ModelError: A model folder is missing or incomplete; named with what to do.
+    """
+    home = folder if folder is not None else store / "latest" / "character"
+    data = _read(home / CHARACTER_FILE, store, named=folder is not None)
+    try:
+        models = {name: _model_folder(store, home, str(data[name]["stage"]), str(data[name]["key"])) for name in ("rp_model", "translator")}
+        own = parse_card(data["card"], home / CHARACTER_FILE)
+    except (KeyError, TypeError):
+        raise ConfigError(f"{home / CHARACTER_FILE}: not a character file. Run `rplab run` to make it again") from None
+    for path in models.values():
+        check_model_folder(path)
+    return Published(load_card(card) if card else own, models["rp_model"], models["translator"], str(data.get("pack", "v7")))
+
+
+def _read(path: Path, store: Path, *, named: bool) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        if named:
+            raise ConfigError(f"{path}: no such file. Give --character a folder that holds a {CHARACTER_FILE}") from None
+        raise ConfigError(f"no character in {store}; run `make demo` or `rplab run` first, or name another store with --store") from None
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}). Run `rplab run` to make it again") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: not a character file. Run `rplab run` to make it again")
+    return data
+
+
+def _model_folder(store: Path, home: Path, stage: str, key: str) -> Path:
+    """Return the model's folder: in the store, or in the store that the character's own folder lies in."""
+    inside = Path(stage) / key / "model"
+    if any(part in ("", "..", "/") for part in (stage, key)) or inside.is_absolute() or len(inside.parts) != 3:
+        raise ConfigError(f"{home / CHARACTER_FILE}: {stage}/{key} is no artefact name. Run `rplab run` to make it again")
+    beside = home.resolve().parent.parent / inside
+    return beside if beside.is_dir() and not (store / inside).is_dir() else store / inside
