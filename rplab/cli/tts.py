@@ -12,9 +12,8 @@ from rplab.l10n import tr
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
     """Add `rplab tts`."""
-    parser = commands.add_parser(
-        "tts", help=tr("일본어 음성", "Japanese speech"), epilog="example: rplab tts say --text こんにちは --out out.wav"
-    )
+    example = "example: rplab tts say --text こんにちは --out out.wav"
+    parser = commands.add_parser("tts", help=tr("일본어 음성", "Japanese speech"), epilog=example)
     verbs = parser.add_subparsers(title="tts commands", metavar="COMMAND", required=True)
     say = verbs.add_parser("say", help=tr("문장을 읽어 WAV로 저장", "speak a text into a WAV file"), epilog=example)
     say.add_argument("--text", required=True, help="Japanese text")
