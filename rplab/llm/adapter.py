@@ -8,7 +8,7 @@ from the first step to the file, and a trainer that touches them is undone (`kep
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -22,7 +22,8 @@ from transformers import PreTrainedModel
 from rplab.errors import ModelError
 from rplab.jsonl import write_text
 from rplab.llm.config import LoraSettings
-from rplab.llm.precision import as_model_error
+from rplab.llm.lineage import check_base, read_lineage
+from rplab.llm.precision import as_model_error, load_model
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -86,6 +87,18 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool) -> Pe
     return peft_model
 
 
+def load_with_lineage(base: Path, adapter: Path) -> PeftModel:
+    """Load a base in the precision in which an adapter was trained, and put the adapter on it, frozen.
+
+    Raises:
+        ModelError: The adapter is incomplete, or belongs to another base.
+    """
+    folder = adapter_folder(adapter)
+    lineage = read_lineage(folder)
+    check_base(lineage, folder, base)
+    return load_adapter(load_model(base, lineage.precision, "sdpa"), folder, trainable=False)
+
+
 def copy_adapter_weights(model: PeftModel, folder: Path) -> None:
     """Set the adapter to the float32 weights in `folder`, whatever number format it had."""
     to_float32(model)
@@ -107,7 +120,7 @@ def low_precision_adapters(model: torch.nn.Module) -> list[str]:
 
 
 @contextmanager
-def kept_adapters(model: torch.nn.Module) -> Iterator[None]:
+def kept_adapters(model: torch.nn.Module) -> Generator[None]:
     """Undo whatever the block does to the trainable weights (TRL rounds them when a trainer is built)."""
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters() if parameter.requires_grad}
     yield
@@ -122,7 +135,11 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     save_file(weights, str(folder / ADAPTER_WEIGHTS), metadata={"format": "pt"})
-    settings = model.peft_config[model.active_adapter].to_dict() | {"base_model_name_or_path": "base", "revision": None, "inference_mode": True}
+    settings = model.peft_config[str(model.active_adapter)].to_dict() | {
+        "base_model_name_or_path": "base",
+        "revision": None,
+        "inference_mode": True,
+    }
     write_text(folder / ADAPTER_CONFIG, json.dumps(_plain(settings), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 

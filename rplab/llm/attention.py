@@ -8,9 +8,10 @@ Everything that is not packed (evaluation, generation) is plain SDPA.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def implementation(name: str) -> str:
 
 
 @contextmanager
-def packed_forward() -> Iterator[None]:
+def packed_forward() -> Generator[None]:
     """Mark a forward pass whose batch is one packed row with `cu_seq_lens_q` among its inputs: no mask is built."""
     token = _packed.set(True)
     try:
@@ -95,7 +96,7 @@ def _by_kernel(
     sliding_window: int | None,
 ) -> torch.Tensor:
     """Call torch's variable-length kernel; its options differ between torch 2.10 and 2.13."""
-    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - absent before torch 2.10
+    from torch.nn.attention.varlen import varlen_attn  # absent before torch 2.10
 
     known = inspect.signature(varlen_attn).parameters
     options: dict[str, Any] = {"scale": scaling}
@@ -126,7 +127,7 @@ def _by_dialogue(
 ) -> torch.Tensor:
     """Attend in one dialogue after the other."""
     parts: list[torch.Tensor] = []
-    for start, end in zip(borders[:-1], borders[1:], strict=True):
+    for start, end in pairwise(borders):
         mask = None
         if sliding_window is not None and end - start > sliding_window:
             position = torch.arange(end - start, device=query.device)

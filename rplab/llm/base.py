@@ -12,16 +12,18 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
+from rplab.llm.attention import VARLEN
 from rplab.llm.config import BaseConfig, TinyModel
 from rplab.llm.corpus import Corpus, draw_rows, read_corpus
 from rplab.llm.lineage import model_fingerprint
-from rplab.llm.precision import load_tokenizer, model_folder, quiet_libraries
+from rplab.llm.precision import load_tokenizer, model_folder, quiet_libraries, save_tokenizer
 from rplab.llm.pretrain import Packed, pack_steps, pretrain
-from rplab.llm.template import END_OF_TEXT, TURN_END, render
+from rplab.llm.template import END_OF_TEXT, TURN_END, end_id, pad_id, render
 from rplab.llm.tokenizer import train_tokenizer
 from rplab.stage import StageContext, Stats
 
@@ -63,7 +65,7 @@ def _take_source(source: Path, context: StageContext) -> Stats:
         link_or_copy(folder / name, target / name)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json"):
         (target / name).unlink(missing_ok=True)
-    tokenizer.save_pretrained(str(target))
+    save_tokenizer(tokenizer, target)
     _generation_config(tokenizer, folder).save_pretrained(str(target))
     return {"source": str(source), "fingerprint": model_fingerprint(target), "vocabulary": len(tokenizer)}
 
@@ -87,7 +89,7 @@ def _make_tiny(config: BaseConfig, dataset: Path, context: StageContext) -> Stat
     losses = pretrain(model, rows, settings, context)
 
     model.to(torch.bfloat16).save_pretrained(str(context.out / "model"))  # type: ignore[arg-type]
-    tokenizer.save_pretrained(str(context.out / "model"))
+    save_tokenizer(tokenizer, context.out / "model")
     tail = losses[-min(20, len(losses)) :]
     return {
         "source": None,
@@ -118,13 +120,13 @@ def build_model(shape: TinyModel, tokenizer: PreTrainedTokenizerBase, seed: int)
         max_position_embeddings=shape.max_positions,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=end_id(tokenizer),
+        pad_token_id=pad_id(tokenizer),
         bos_token_id=None,
-        attn_implementation="rplab_varlen",
     )
     torch.manual_seed(seed)
     model = Qwen3ForCausalLM(settings).float()
+    model.set_attn_implementation(VARLEN)
     model.generation_config = _generation_config(tokenizer, None)
     return model
 
@@ -134,23 +136,24 @@ def _generation_config(tokenizer: PreTrainedTokenizerBase, folder: Path | None) 
     known = folder is not None and (folder / "generation_config.json").is_file()
     settings = GenerationConfig.from_pretrained(str(folder)) if known else GenerationConfig()
     before = settings.eos_token_id
-    ends = [tokenizer.eos_token_id, *(before if isinstance(before, list) else [before])]
+    ends: list[Any] = [end_id(tokenizer), *(before if isinstance(before, list) else [before])]
     vocabulary = tokenizer.get_vocab()
     ends += [vocabulary[token] for token in (TURN_END, END_OF_TEXT) if token in vocabulary]
     settings.eos_token_id = list(dict.fromkeys(int(end) for end in ends if end is not None))
-    settings.pad_token_id = tokenizer.pad_token_id
+    settings.pad_token_id = pad_id(tokenizer)
     return settings
 
 
 def _pack_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config: BaseConfig) -> list[Packed]:
     settings = config.pretrain
-    end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    end = pad_id(tokenizer)  # <|endoftext|> ends every document
     encoded: dict[tuple[str, int], list[int]] = {}
 
     def encode(kind: str, index: int) -> list[int]:
         if (kind, index) not in encoded:
             text = render(tokenizer, corpus.dialogues[index]) if kind == "chat" else "\n".join(corpus.pairs[index])
-            encoded[kind, index] = [*tokenizer(text, add_special_tokens=False)["input_ids"], end]
+            ids: Any = tokenizer(text, add_special_tokens=False)["input_ids"]
+            encoded[kind, index] = [*ids, end]
         return encoded[kind, index]
 
     drawn = draw_rows(len(corpus.dialogues), len(corpus.pairs), settings.translation_share, config.seed)

@@ -6,14 +6,12 @@ import json
 import math
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rplab.errors import TrainingError
 from rplab.stage import StageContext
-
 
 COLLAPSED = 0.99
 """A share from which on a step counts as collapsed."""
@@ -65,16 +63,20 @@ class StageCallback(TrainerCallback):
         self.stopped = False
         """The run ended early because it was asked to; a checkpoint was saved."""
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
         """Save and end when the run was asked to stop."""
         if self._context.stop.is_set() and state.global_step < state.max_steps:
             self.stopped = True
             control.should_save = True
             control.should_training_stop = True
-        return control
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        logs: dict[str, Any] | None = None,
+        **_: Any,
     ) -> None:
         """Record a step; a loss that is no number ends the run."""
         values = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
@@ -101,7 +103,12 @@ class CollapseDetector(TrainerCallback):
         self._all_cut = 0
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        logs: dict[str, Any] | None = None,
+        **_: Any,
     ) -> None:
         """Count steps without a reward difference and steps in which every reply was cut off."""
         if not logs or "frac_reward_zero_std" not in logs:
@@ -117,5 +124,5 @@ class CollapseDetector(TrainerCallback):
         if self._all_cut >= self._patience:
             raise TrainingError(
                 f"grpo: for {self._patience} steps up to step {state.global_step} every reply was cut off at max_completion_tokens. "
-                "The model does not end its turns: train SFT longer (its loss must cover the end-of-turn token) or raise max_completion_tokens"
+                "The model does not end its turns: train SFT longer, or raise max_completion_tokens"
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from rplab.character import Register
 from rplab.errors import DataError, TrainingError
 from rplab.jsonl import write_rows
 from rplab.llm.adapter import lora_config, save_adapter, to_float32
-from rplab.llm.callbacks import CollapseDetector, MetricsFile, StageCallback
 from rplab.llm.bootstrap import difference_interval
+from rplab.llm.callbacks import CollapseDetector, MetricsFile, StageCallback
 from rplab.llm.checkpoint import latest_checkpoint
 from rplab.llm.config import GrpoConfig
 from rplab.llm.hooks import LabHooks, shared_arguments
@@ -36,7 +36,7 @@ from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_
 from rplab.llm.rewards import TERMS, RewardContext, context_from_row, length_band, score, total
 from rplab.llm.rows import Drop, Loaded, Messages, check_messages, load_rows, view_path, without_oldest_exchange
 from rplab.llm.samples import SampleFile
-from rplab.llm.template import encode_prompt, render, template_hash
+from rplab.llm.template import encode_prompt, end_id, pad_id, render, template_hash
 from rplab.stage import StageContext, Stats
 
 logger = logging.getLogger(__name__)
@@ -132,10 +132,7 @@ def load_prompts(path: Path, tokenizer: PreTrainedTokenizerBase, config: GrpoCon
     if config.length_band is not None:
         return loaded
     band = length_band([row.reference for row in loaded.rows if row.reference])
-    rows = [
-        PromptRow(row.messages, RewardContext(**{**asdict(row.context), "min_chars": band[0], "max_chars": band[1]}), row.reference)
-        for row in loaded.rows
-    ]
+    rows = [replace(row, context=replace(row.context, min_chars=band[0], max_chars=band[1])) for row in loaded.rows]
     return Loaded(rows, loaded.tally, loaded.digest)
 
 
@@ -222,7 +219,7 @@ def reward_functions(config: GrpoConfig, tokenizer: PreTrainedTokenizerBase, sam
 
     They read the tokens, not TRL's text: that has lost the special tokens, and a reply full of them would look clean.
     """
-    ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    ends = {end_id(tokenizer), pad_id(tokenizer)}
     judge = lru_cache(maxsize=8 * config.prompts_per_step * config.num_generations)(score)
 
     def text_of(ids: list[int]) -> str:
@@ -244,7 +241,9 @@ def reward_functions(config: GrpoConfig, tokenizer: PreTrainedTokenizerBase, sam
 
 
 def _context(columns: dict[str, Any]) -> RewardContext:
-    return RewardContext(**{**columns, "register": Register(columns["register"])})
+    """Build the context again from a dataset column, where the speech level has become plain text."""
+    values: dict[str, Any] = {**columns, "register": Register(columns["register"])}
+    return RewardContext(**values)
 
 
 def _run(trainer: LabGrpoTrainer, checkpoint: str | None, config: GrpoConfig) -> None:

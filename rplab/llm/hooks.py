@@ -84,7 +84,7 @@ class LabHooks(_Base):
         step = self.state.global_step
         publish_checkpoint(staging / f"{PREFIX_CHECKPOINT_DIR}-{step}", root, step)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002
         assert isinstance(self.model, PeftModel)
         assert output_dir is not None
         save_adapter(self.model, Path(output_dir))

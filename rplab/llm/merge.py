@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
@@ -24,11 +24,11 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from rplab.errors import DataError, TrainingError
 from rplab.jsonl import read_rows, write_text
-from rplab.llm.adapter import adapter_folder, load_adapter
+from rplab.llm.adapter import adapter_folder, load_with_lineage
 from rplab.llm.config import MergeConfig
-from rplab.llm.lineage import Lineage, check_base, model_fingerprint, read_lineage
+from rplab.llm.lineage import Lineage, model_fingerprint, read_lineage
 from rplab.llm.parity import Parity, compare_logits, probe_logits
-from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_libraries
+from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_libraries, save_tokenizer
 from rplab.llm.template import TURN_END, TURN_START
 from rplab.stage import StageContext, Stats
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 _PEFT_PREFIX = "base_model.model."
 _OWN_PROBES = (
-    f'{TURN_START}user\n오늘은 뭐 하고 있었어?{TURN_END}\n{TURN_START}assistant\n그녀는 창가에서 고개를 든다.\n"비 구경하고 있었어."{TURN_END}\n',
+    f"{TURN_START}user\n오늘은 뭐 하고 있었어?{TURN_END}\n{TURN_START}assistant\n그녀는 창가에서 고개를 든다.",
     "봄이 오면 강가의 나무마다 새잎이 돋고, 사람들은 느린 걸음으로 둑을 따라 걷는다.",
     "雨が上がったら、港まで散歩に行きましょう。",
 )
@@ -61,13 +61,13 @@ def merge_adapter(config: MergeConfig, inputs: Mapping[str, Path], context: Stag
     quiet_libraries()
     base, adapter = model_folder(inputs["base"]), adapter_folder(inputs["adapter"])
     lineage = read_lineage(adapter)
-    check_base(lineage, adapter, base)
     tokenizer = load_tokenizer(base)
     probes = read_probes(inputs["adapter"] / "probe.jsonl", tokenizer, config)
 
     context.progress(0, 4, "merge: base with adapter")
-    trained = load_adapter(load_model(base, lineage.precision, "sdpa"), adapter, trainable=False)
-    expected = probe_logits(trained.get_base_model(), probes, autocast=lineage.precision != "fp32")
+    trained = load_with_lineage(base, adapter)
+    plain: Any = trained.get_base_model()
+    expected = probe_logits(plain, probes, autocast=lineage.precision != "fp32")
     context.progress(1, 4, "merge: folding in")
     target = context.out / "model"
     num_changed = _write_merged(trained, base, target, tokenizer)
@@ -130,15 +130,11 @@ def _write_merged(trained: PeftModel, base: Path, target: Path, tokenizer: PreTr
     with torch.no_grad():
         for name, weight in weights.items():
             own[name].copy_(weight)
-    plain.generation_config = _generation_config(base)
+    if (base / "generation_config.json").is_file():  # the merged model ends a reply as its base does
+        plain.generation_config = GenerationConfig.from_pretrained(str(base))
     plain.save_pretrained(str(target))
-    tokenizer.save_pretrained(str(target))
+    save_tokenizer(tokenizer, target)
     return len(weights)
-
-
-def _generation_config(base: Path) -> GenerationConfig | None:
-    """Return how the base ends a reply; the merged model ends it in the same way."""
-    return GenerationConfig.from_pretrained(str(base)) if (base / "generation_config.json").is_file() else None
 
 
 def tie_problems(model: PreTrainedModel, folder: Path) -> list[str]:

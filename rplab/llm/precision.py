@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rplab.errors import ModelError
 from rplab.llm import attention
 from rplab.llm.config import Precision
+from rplab.llm.model_folder import check_model_folder
 from rplab.llm.template import install_template
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\\.")
-    import datasets  # noqa: PLC0415 - only its progress bars
+    import datasets  # only its progress bars; slow to import
 
     datasets.disable_progress_bars()
 
@@ -47,13 +48,7 @@ def model_folder(artefact: Path) -> Path:
         ModelError: The folder or one of its parts is missing; the message names it.
     """
     folder = artefact / "model" if (artefact / "model").is_dir() else artefact
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such model folder. Run the stage that makes it, or check the path")
-    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
-    if not any(folder.glob("*.safetensors")):
-        missing.append("weights (*.safetensors)")
-    if missing:
-        raise ModelError(f"{folder}: {', '.join(missing)} missing. It must be a complete Hugging Face folder; copy or download it again")
+    check_model_folder(folder)
     return folder
 
 
@@ -67,6 +62,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     install_template(tokenizer)
     return tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save a tokenizer with its template; how it was loaded stays out of the file."""
+    for name in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(name, None)
+    tokenizer.save_pretrained(str(folder))
 
 
 def load_model(folder: Path, precision: Precision, attention_name: str = "varlen") -> PreTrainedModel:
@@ -95,7 +97,7 @@ def load_model(folder: Path, precision: Precision, attention_name: str = "varlen
 
 
 @contextmanager
-def as_model_error(folder: Path) -> Iterator[None]:
+def as_model_error(folder: Path) -> Generator[None]:
     """Turn what transformers raises for a broken folder into one message."""
     try:
         yield

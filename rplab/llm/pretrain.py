@@ -132,9 +132,7 @@ def _optimiser(model: PreTrainedModel, settings: PretrainSettings) -> torch.opti
     return torch.optim.AdamW(groups, lr=settings.optimiser.learning_rate, betas=_BETAS, fused=True)
 
 
-def _train_step(
-    model: PreTrainedModel, optimiser: torch.optim.AdamW, row: Packed, max_grad_norm: float, device: torch.device
-) -> float:
+def _train_step(model: PreTrainedModel, optimiser: torch.optim.AdamW, row: Packed, max_grad_norm: float, device: torch.device) -> float:
     ids, borders = row.ids.to(device), row.borders.to(device)
     longest = int(row.borders.diff().max())
     with torch.autocast(device.type, torch.bfloat16), packed_forward():

@@ -35,7 +35,7 @@ class Drop(StrEnum):
     UNKNOWN_ROLE = "unknown_role"
     NO_ASSISTANT = "no_assistant"
     EMPTY_ASSISTANT = "empty_assistant"
-    CONTROL_TOKEN = "control_token"  # noqa: S105 - a reason, no secret
+    CONTROL_TOKEN = "control_token"
     NO_PROMPT = "no_prompt"
     NO_COLUMNS = "no_columns"
     """Protagonist, player or speech level is missing or wrong."""
@@ -105,7 +105,9 @@ def load_rows(
     tally.kept = len(rows)
     if not rows:
         reasons = ", ".join(f"{reason} {count}" for reason, count in tally.dropped.items()) or "the file is empty"
-        raise DataError(f"no usable row ({reasons})", file=path, remedy="Make the dataset again, or raise the token limit when rows are too long")
+        raise DataError(
+            f"no usable row ({reasons})", file=path, remedy="Make the dataset again, or raise the token limit when rows are too long"
+        )
     return Loaded(rows, tally, file_digest(path))
 
 

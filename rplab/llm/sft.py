@@ -32,7 +32,7 @@ from rplab.llm.hooks import LabHooks, shared_arguments
 from rplab.llm.lineage import Lineage, check_base, model_fingerprint, read_lineage, write_lineage
 from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_libraries
 from rplab.llm.rows import Loaded, Messages, check_dialogue, file_digest, load_rows, view_path, without_last_exchange
-from rplab.llm.template import Example, encode_dialogue, render, template_hash
+from rplab.llm.template import Example, encode_dialogue, pad_id, render, template_hash
 from rplab.stage import StageContext, Stats
 
 logger = logging.getLogger(__name__)
@@ -181,8 +181,8 @@ def fit_adapter(
         TrainingError: The loss is no number, or memory is short.
         StageInterrupted: Stopped on request, after a checkpoint.
     """
-    pad_id = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
-    before = measure_loss(model, held, pad_id)
+    padding = pad_id(tokenizer)
+    before = measure_loss(model, held, padding)
     metrics = MetricsFile(context)
     callback = StageCallback(context, metrics, label)
     rows = Dataset.from_list([{"input_ids": example.input_ids, "labels": example.labels} for example in train])
@@ -208,7 +208,7 @@ def fit_adapter(
         ) from error
     if callback.stopped:
         context.check_stop()
-    after = measure_loss(model, held, pad_id)
+    after = measure_loss(model, held, padding)
     metrics.publish()
     return Fit(trainer.state.global_step, before, after, _stats(trainer, train, before, after, config))
 

@@ -62,7 +62,7 @@ def install_template(tokenizer: Any) -> None:
 
 
 def _marked_by_trl(tokenizer: Any) -> str:
-    from trl.chat_template_utils import get_training_chat_template  # noqa: PLC0415 - only for models of other families
+    from trl.chat_template_utils import get_training_chat_template  # only for models of other families
 
     remedy = "Add a chat_template.jinja with {% generation %} ... {% endgeneration %} around the assistant's text to the model folder"
     if not tokenizer.chat_template:
@@ -70,8 +70,20 @@ def _marked_by_trl(tokenizer: Any) -> str:
     try:
         template = get_training_chat_template(tokenizer)
     except ValueError as error:
-        raise ModelError(f"{tokenizer.name_or_path}: the chat template has no generation markers and is not a known one. {remedy}") from error
+        raise ModelError(
+            f"{tokenizer.name_or_path}: the chat template has no generation markers and is not a known one. {remedy}"
+        ) from error
     return template or tokenizer.chat_template
+
+
+def end_id(tokenizer: Any) -> int:
+    """Return the token that ends a turn."""
+    return int(tokenizer.eos_token_id)
+
+
+def pad_id(tokenizer: Any) -> int:
+    """Return the token that fills up a row."""
+    return int(tokenizer.pad_token_id)
 
 
 def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, reply_follows: bool = False) -> str:

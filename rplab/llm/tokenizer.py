@@ -19,9 +19,7 @@ logger = logging.getLogger(__name__)
 
 SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END)
 
-_PIECES = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_PIECES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 """How Qwen2 cuts text before merging (its tokenizer.json)."""
 
 
@@ -50,8 +48,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_positions: int) -
     if bpe.get_vocab_size() < vocab_size - len(SPECIAL_TOKENS):
         logger.warning("the texts give only %d of %d tokens; the vocabulary is that small", bpe.get_vocab_size(), vocab_size)
     bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
-    tokenizer = Qwen2Tokenizer(
-        tokenizer_object=bpe, eos_token=TURN_END, pad_token=END_OF_TEXT, unk_token=None, model_max_length=max_positions
-    )
+    tokenizer = Qwen2Tokenizer(tokenizer_object=bpe, eos_token=TURN_END, pad_token=END_OF_TEXT, model_max_length=max_positions)
     install_template(tokenizer)
     return tokenizer
