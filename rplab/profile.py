@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from rplab.character import Card, load_card, parse_card, read_yaml
 from rplab.dataset.config import DatasetConfig, NormaliseConfig
@@ -59,6 +59,12 @@ class LlmSection(StageConfig):
     translator: TranslatorConfig = Field(default_factory=TranslatorConfig)
     translator_eval: TranslatorEvalConfig = Field(default_factory=TranslatorEvalConfig)
     character: PublishConfig = Field(default_factory=PublishConfig)
+
+    @field_validator("sft1", "sft2", mode="before")
+    @classmethod
+    def _view_of_the_stage(cls, value: Any, info: ValidationInfo) -> Any:
+        """A stage learns the view of its own name unless the profile says otherwise."""
+        return {"view": info.field_name, **value} if isinstance(value, dict) else value
 
 
 class Profile(StageConfig):
