@@ -7,43 +7,20 @@ side, ids, metadata) is carried in `meta`; a scene that only repeats the speaker
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rplab.dataset.counts import RowCounts, read_lines
 from rplab.errors import DataError
 from rplab.jsonl import canonical, dumps, parse_row, write_text
 from rplab.text.quotes import is_visible
-
-logger = logging.getLogger(__name__)
 
 _TEXT_KEYS = ("system", "user")
 _REPLY_KEYS = ("assistant_raw", "assistant")
 _REMEDY = (
     "Each row needs system, user and assistant_raw as text; repair or delete this line, or set such lines aside with --quarantine FILE"
 )
-
-
-@dataclass
-class ConvertCounts:
-    """What happened to the rows of one conversion."""
-
-    rows: int = 0
-    kept: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    dropped_lines: list[dict[str, Any]] = field(default_factory=list)
-
-    def drop(self, line: int, reason: str, what: str) -> None:
-        """Count a row that does not come out."""
-        self.dropped[reason] += 1
-        self.dropped_lines.append({"line": line, "reason": reason, "what": what})
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the counts; every dropped row with its line and reason."""
-        return {"rows": self.rows, "kept": self.kept, "dropped": dict(sorted(self.dropped.items())), "dropped_rows": self.dropped_lines}
 
 
 def convert_row(row: Mapping[str, Any], file: Path | None = None, line: int | None = None) -> dict[str, Any]:
@@ -89,7 +66,7 @@ def _carried(row: Mapping[str, Any], reply_key: str) -> dict[str, Any]:
     return carried
 
 
-def convert_file(source: Path, target: Path, *, quarantine: Path | None = None, drop_duplicates: bool = False) -> ConvertCounts:
+def convert_file(source: Path, target: Path, *, quarantine: Path | None = None, drop_duplicates: bool = False) -> RowCounts:
     """Convert a file; `target` is replaced only when the whole file was read.
 
     Args:
@@ -101,7 +78,7 @@ def convert_file(source: Path, target: Path, *, quarantine: Path | None = None, 
     Raises:
         DataError: A broken line, when no quarantine is given.
     """
-    counts = ConvertCounts()
+    counts = RowCounts()
     aside: list[str] = []
     seen: set[str] = set()
 
@@ -111,12 +88,12 @@ def convert_file(source: Path, target: Path, *, quarantine: Path | None = None, 
             if isinstance(result, DataError):
                 if quarantine is None:
                     raise result
-                counts.drop(number, "quarantined", str(result))
+                counts.drop("quarantined", source, number, str(result))
                 aside.append(dumps({"file": str(source), "line": number, "reason": str(result), "text": raw}) + "\n")
                 continue
             key = canonical(result["messages"])
             if drop_duplicates and key in seen:
-                counts.drop(number, "duplicate", "an equal row came before")
+                counts.drop("duplicate", source, number)
                 continue
             seen.add(key)
             counts.kept += 1
@@ -125,8 +102,6 @@ def convert_file(source: Path, target: Path, *, quarantine: Path | None = None, 
     write_text(target, lines())
     if quarantine is not None:
         write_text(quarantine, aside)
-    for item in counts.dropped_lines:
-        logger.warning("%s:%d: row left out: %s", source, item["line"], item["reason"])
     return counts
 
 
@@ -137,25 +112,3 @@ def _convert_lines(source: Path) -> Iterator[tuple[int, dict[str, Any] | DataErr
             yield number, convert_row(parse_row(raw, source, number), source, number), raw
         except DataError as error:
             yield number, error, raw
-
-
-def read_lines(source: Path) -> Iterator[tuple[int, str]]:
-    """Yield `(line number, text)` of the non-blank lines of a UTF-8 file.
-
-    Raises:
-        DataError: No such file, or not UTF-8.
-    """
-    try:
-        handle = source.open("rb")
-    except FileNotFoundError:
-        raise DataError("no such file", file=source, remedy="Check the path") from None
-    except IsADirectoryError:
-        raise DataError("is a directory, not a JSON-lines file", file=source) from None
-    with handle:
-        for number, raw in enumerate(handle, start=1):
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise DataError(f"not UTF-8 (byte {error.start})", file=source, line=number, remedy="Save the file as UTF-8") from None
-            if text:
-                yield number, text

@@ -8,8 +8,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 NARRATION_WORDS = frozenset(
-    ("서술", "내레이션", "나레이션", "해설", "지문", "묘사", "행동", "상황", "동작", "서술자")
-    + ("narration", "Narration", "narrator", "Narrator")
+    {
+        *("서술", "내레이션", "나레이션", "해설", "지문", "묘사", "행동", "상황", "동작", "서술자"),
+        *("narration", "Narration", "narrator", "Narrator"),
+    }
 )
 SPEECH_WORDS = frozenset({"대사", "말", "대화", "발화", "목소리", "dialogue", "Dialogue"})
 MAX_CHARS = 20
@@ -20,9 +22,29 @@ _NOTE = re.compile(r"\s*[(（][^()（）]*[)）]\s*$")
 _WORD = re.compile(r"[가-힣A-Za-zぁ-ゖァ-ヺー一-鿿][가-힣A-Za-z0-9ぁ-ゖァ-ヺー一-鿿·_]*")
 _SENTENCE_LIKE = re.compile(r"(?:은|는|을|를|요|다|까|해|해줘|봐|줘|면|데|게|고|서|죠|군|니|잖아|거야|건|말)$")
 _CONTENT_WORDS = frozenset(
-    ("이유", "조건", "부탁", "약속", "결론", "사실", "문제", "시간", "장소", "비밀", "주의", "경고", "참고", "정답", "예", "예시", "힌트")
-    + ("질문", "목표", "규칙", "소원", "충고", "조언", "제안", "요점", "핵심", "날짜", "주소", "이름", "제목", "메모")
-    + ("하나", "둘", "셋", "첫째", "둘째", "셋째")
+    {
+        *(
+            "이유",
+            "조건",
+            "부탁",
+            "약속",
+            "결론",
+            "사실",
+            "문제",
+            "시간",
+            "장소",
+            "비밀",
+            "주의",
+            "경고",
+            "참고",
+            "정답",
+            "예",
+            "예시",
+            "힌트",
+        ),
+        *("질문", "목표", "규칙", "소원", "충고", "조언", "제안", "요점", "핵심", "날짜", "주소", "이름", "제목", "메모"),
+        *("하나", "둘", "셋", "첫째", "둘째", "셋째"),
+    }
 )
 """Words that announce what follows; as a lone word before a colon they belong to the sentence."""
 

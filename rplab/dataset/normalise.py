@@ -11,30 +11,28 @@ A reply is normalised again until it no longer changes, so a second run of the t
 
 from __future__ import annotations
 
-import logging
 import random
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from rplab.dataset.config import NormaliseConfig
 from rplab.dataset.convert import convert_row
+from rplab.dataset.counts import RowCounts
 from rplab.dataset.labels import Label, strip_label
 from rplab.dataset.names import CAST_PLAYERS, PLAYER_WORDS, Names, find_names
 from rplab.dataset.reply import normalise_reply, strip_stars
 from rplab.errors import DataError
-from rplab.jsonl import dumps, read_rows, write_text
+from rplab.jsonl import dumps, read_rows, write_rows, write_text
 from rplab.stage import StageContext, Stats
 from rplab.text.korean import compose, fill_placeholder
 from rplab.text.quotes import is_visible
 
-logger = logging.getLogger(__name__)
-
 MESSAGES = "messages.jsonl"
+DROPPED = "dropped.jsonl"
+"""Rows that the stage left out: line of rows.jsonl, and reason."""
 
 _PLACEHOLDER = re.compile(r"\{\{[ \t]*user[ \t]*\}\}|\{[ \t]*user[ \t]*\}", re.IGNORECASE)
 
@@ -46,27 +44,6 @@ class Dropped(StrEnum):
     EMPTY_REPLY = "empty_reply"
     EMPTY_SPEECH = "empty_speech"
     UNSTABLE = "unstable_reply"
-
-
-@dataclass
-class NormaliseCounts:
-    """What happened to the rows of one run."""
-
-    rows: int = 0
-    kept: int = 0
-    changed: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    dropped_lines: list[dict[str, Any]] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the counts; every dropped row with its line and reason."""
-        return {
-            "rows": self.rows,
-            "kept": self.kept,
-            "changed": self.changed,
-            "dropped": dict(sorted(self.dropped.items())),
-            "dropped_rows": self.dropped_lines,
-        }
 
 
 def normalise_row(row: Mapping[str, Any], drawn_player: str) -> dict[str, Any] | Dropped:
@@ -171,9 +148,7 @@ def _strip_user_labels(turns: list[dict[str, Any]], names: Names) -> None:
             turn["content"] = item.rest
 
 
-def normalise_all(
-    rows: Iterable[tuple[int, Mapping[str, Any]]], seed: int, counts: NormaliseCounts, source: Path
-) -> Iterator[dict[str, Any]]:
+def normalise_all(rows: Iterable[tuple[int, Mapping[str, Any]]], seed: int, counts: RowCounts, source: Path) -> Iterator[dict[str, Any]]:
     """Normalise numbered rows in order; one name is drawn for every row, needed or not, as the predecessor did.
 
     Raises:
@@ -188,31 +163,28 @@ def normalise_all(
             raise DataError(str(error), file=source, line=line) from None
         counts.rows += 1
         if isinstance(result, Dropped):
-            counts.dropped[result.value] += 1
-            counts.dropped_lines.append({"line": line, "reason": result.value})
+            counts.drop(result.value, source, line)
             continue
         counts.kept += 1
-        counts.changed += result["messages"] != row["messages"]
+        counts.notes["changed"] += result["messages"] != row["messages"]
         yield result
 
 
-def normalise_file(source: Path, target: Path, seed: int = 42) -> NormaliseCounts:
+def normalise_file(source: Path, target: Path, seed: int = 42) -> RowCounts:
     """Normalise a `{messages}` file; `target` is replaced only when every line was good.
 
     Raises:
         DataError: A broken line (file, line, what, what to do); nothing is written then.
     """
-    counts = NormaliseCounts()
+    counts = RowCounts()
     write_text(target, (dumps(row) + "\n" for row in normalise_all(read_rows(source), seed, counts, source)))
-    for item in counts.dropped_lines:
-        logger.warning("%s:%d: row dropped: %s", source, item["line"], item["reason"])
     return counts
 
 
 def normalise_rows(config: NormaliseConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
     """Stage `normalise`: `rows.jsonl` of single-turn generation -> `messages.jsonl`."""
     source = inputs["rows"] / "rows.jsonl"
-    counts = NormaliseCounts()
+    counts = RowCounts()
 
     def converted() -> Iterator[tuple[int, dict[str, Any]]]:
         for line, row in read_rows(source):
@@ -224,15 +196,17 @@ def normalise_rows(config: NormaliseConfig, inputs: Mapping[str, Path], context:
     lines = (dumps(row) + "\n" for row in normalise_all(converted(), config.seed, counts, source))
     write_text(context.out / MESSAGES, lines)
     context.progress(counts.rows, counts.rows, f"{counts.kept} of {counts.rows} rows kept")
-    stats = counts.as_json()
-    write_text(context.out / "report.md", _report(stats))
+    dropped = [{**item, "file": source.name} for item in counts.dropped_rows]
+    counts.dropped_rows = []
+    stats: Stats = counts.as_json()
+    write_rows(context.out / DROPPED, dropped)
+    write_text(context.out / "report.md", _report(counts))
     return stats
 
 
-def _report(stats: Mapping[str, Any]) -> str:
-    lines = [f"# Normalised rows\n\n{stats['kept']} of {stats['rows']} rows kept, {stats['changed']} of them changed.\n"]
-    if stats["dropped"]:
-        lines.append(
-            "| dropped because | rows |\n|---|---:|\n" + "".join(f"| {reason} | {n} |\n" for reason, n in stats["dropped"].items())
-        )
-    return "\n".join(lines)
+def _report(counts: RowCounts) -> str:
+    text = f"# Normalised rows\n\n{counts.kept} of {counts.rows} rows kept, {counts.notes['changed']} of them changed.\n"
+    if counts.dropped:
+        reasons = "".join(f"| {reason} | {number} |\n" for reason, number in counts.dropped.most_common())
+        text += f"\n| left out because | rows |\n|---|---:|\n{reasons}"
+    return text

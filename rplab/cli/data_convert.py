@@ -1,0 +1,249 @@
+"""`rplab data convert | normalise | unite | translation-set | grpo-set | card`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rplab.errors import ConfigError
+from rplab.l10n import tr
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, _SubParsersAction  # pyright: ignore[reportPrivateUsage]
+    from typing import TypeAlias
+
+    from rplab.dataset.counts import RowCounts
+
+    Commands: TypeAlias = _SubParsersAction[ArgumentParser]
+
+
+def register(subparsers: Commands) -> None:
+    """Add the commands that turn data files into other data files."""
+    _register_convert(subparsers)
+    _register_normalise(subparsers)
+    _register_unite(subparsers)
+    _register_translation(subparsers)
+    _register_grpo(subparsers)
+    _register_card(subparsers)
+
+
+def _add(subparsers: Commands, name: str, korean: str, english: str, example: str) -> Any:
+    text = tr(korean, english)
+    parser = subparsers.add_parser(
+        name, help=text, description=text, epilog=f"example: {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help=tr("결과를 JSON으로 출력", "print the counts as one JSON object"))
+    return parser
+
+
+def _add_in_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="IN", type=Path, help="JSON lines")
+    parser.add_argument(
+        "output", metavar="OUT", type=Path, help=tr("끝까지 성공했을 때만 바뀝니다", "replaced only when the whole run succeeded")
+    )
+
+
+def _register_convert(subparsers: Commands) -> None:
+    parser = _add(
+        subparsers,
+        "convert",
+        "단발 행 {system,user,assistant_raw}을 {messages}로 바꿉니다.",
+        "Turn single-turn rows {system,user,assistant_raw} into {messages}; scene and other fields go to meta.",
+        "rplab data convert rows.jsonl messages.jsonl",
+    )
+    _add_in_out(parser)
+    parser.add_argument("--quarantine", metavar="FILE", type=Path, help="set bad lines aside with their reasons instead of stopping")
+    parser.add_argument("--drop-duplicates", action="store_true", help="keep only the first of equal rows")
+    parser.set_defaults(handler=convert)
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Run `rplab data convert`."""
+    from rplab.dataset.convert import convert_file
+
+    counts = convert_file(arguments.input, arguments.output, quarantine=arguments.quarantine, drop_duplicates=arguments.drop_duplicates)
+    return _report(counts, [arguments.output], as_json=arguments.json)
+
+
+def _register_normalise(subparsers: Commands) -> None:
+    parser = _add(
+        subparsers,
+        "normalise",
+        "{messages} 행을 정리합니다: 자리표시자, 별표, 화자 표시, 따옴표. 다시 실행해도 바뀌지 않습니다.",
+        "Clean {messages} rows: placeholders, stars, speaker labels, quotation marks. Running it again changes nothing.",
+        "rplab data normalise messages.jsonl clean.jsonl",
+    )
+    _add_in_out(parser)
+    parser.add_argument("--seed", type=int, default=42, help="of the name drawn for {{user}} in rows that name no player (default 42)")
+    parser.set_defaults(handler=normalise)
+
+
+def normalise(arguments: argparse.Namespace) -> int:
+    """Run `rplab data normalise`."""
+    from rplab.dataset.normalise import normalise_file
+
+    return _report(normalise_file(arguments.input, arguments.output, arguments.seed), [arguments.output], as_json=arguments.json)
+
+
+def _register_unite(subparsers: Commands) -> None:
+    parser = _add(
+        subparsers,
+        "unite",
+        "같은 종류의 파일들을 하나로 합칩니다 (같은 행은 한 번만).",
+        "Put files of one kind together, equal rows once.",
+        "rplab data unite all.jsonl singleturn.jsonl dialogues.jsonl",
+    )
+    parser.add_argument("output", metavar="OUT", type=Path)
+    parser.add_argument("inputs", metavar="IN", type=Path, nargs="+")
+    parser.set_defaults(handler=unite)
+
+
+def unite(arguments: argparse.Namespace) -> int:
+    """Run `rplab data unite`."""
+    from rplab.dataset.unite import unite_files
+
+    return _report(unite_files(arguments.inputs, arguments.output), [arguments.output], as_json=arguments.json)
+
+
+def _register_translation(subparsers: Commands) -> None:
+    parser = _add(
+        subparsers,
+        "translation-set",
+        "단발 행이나 대화에서 한국어-일본어 쌍 {instruction,input,output}을 뽑습니다.",
+        "Take KO->JA pairs {instruction,input,output} out of single-turn rows or dialogues. "
+        "Lines that are no JSON are counted and passed over.",
+        "rplab data translation-set rows.jsonl ko-ja.jsonl",
+    )
+    _add_in_out(parser)
+    parser.add_argument("--narration", action="store_true", help="also take narration lines")
+    parser.add_argument("--strict", action="store_true", help="stop at a line that is no JSON")
+    parser.set_defaults(handler=translation_set)
+
+
+def translation_set(arguments: argparse.Namespace) -> int:
+    """Run `rplab data translation-set`."""
+    from rplab.dataset.translation_set import make_translation_file
+
+    counts = make_translation_file(arguments.input, arguments.output, narration=arguments.narration, strict=arguments.strict)
+    return _report(counts, [arguments.output], as_json=arguments.json)
+
+
+def _register_grpo(subparsers: Commands) -> None:
+    parser = _add(
+        subparsers,
+        "grpo-set",
+        "대화 파일에서 GRPO용 프롬프트와 기준 답을 만들고 시나리오 단위로 나눕니다.",
+        "Make GRPO prompts and references from dialogues and split them by scenario. Lines that are no JSON are counted and passed over.",
+        "rplab data grpo-set --inputs messages.jsonl dialogues.jsonl --out-train train.jsonl --out-eval eval.jsonl --eval-ratio .05",
+    )
+    flag = parser.add_argument
+    flag("--inputs", metavar="FILE", type=Path, nargs="+", required=True)
+    flag("--out-train", "--out_train", metavar="FILE", type=Path, required=True)
+    flag("--out-eval", "--out_eval", metavar="FILE", type=Path, required=True)
+    flag("--eval-ratio", "--eval_ratio", type=_ratio, default=0.05, help="share to hold out, 0 <= ratio < 1 (default .05)")
+    flag("--seed", type=int, default=42)
+    flag("--max-context-messages", "--max_context_messages", type=_count, default=12, help="messages of a prompt; 0 = no limit")
+    flag("--min-prompt-chars", "--min_prompt_chars", type=_count, default=8)
+    flag("--min-reference-chars", "--min_reference_chars", type=_count, default=4)
+    flag("--tokenizer", "--tokenizer-path", "--tokenizer_path", metavar="DIR", type=Path, help="model folder; needed for token limits")
+    flag("--max-prompt-tokens", "--max_prompt_tokens", type=_count, default=0, help="0 = no limit")
+    flag("--max-reference-tokens", "--max_reference_tokens", type=_count, default=0, help="0 = no limit")
+    flag("--strict", action="store_true", help="stop at a line that is no JSON")
+    parser.set_defaults(handler=grpo_set)
+
+
+def _ratio(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 <= ratio < 1")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def grpo_set(arguments: argparse.Namespace) -> int:
+    """Run `rplab data grpo-set`."""
+    from rplab.dataset.grpo_set import GrpoLimits, make_grpo_files
+    from rplab.dataset.token_count import TokenCounter
+
+    if (arguments.max_prompt_tokens or arguments.max_reference_tokens) and arguments.tokenizer is None:
+        raise ConfigError("a token limit needs a tokenizer. Add --tokenizer DIR (a model folder with tokenizer.json)")
+    if arguments.out_train.resolve() == arguments.out_eval.resolve():
+        raise ConfigError(f"--out-train and --out-eval are both {arguments.out_train}. Name two files")
+    counts = make_grpo_files(
+        arguments.inputs,
+        arguments.out_train,
+        arguments.out_eval,
+        eval_ratio=arguments.eval_ratio,
+        seed=arguments.seed,
+        limits=GrpoLimits(
+            max_context_messages=arguments.max_context_messages,
+            min_prompt_chars=arguments.min_prompt_chars,
+            min_reference_chars=arguments.min_reference_chars,
+            max_prompt_tokens=arguments.max_prompt_tokens,
+            max_reference_tokens=arguments.max_reference_tokens,
+        ),
+        tokens=TokenCounter(arguments.tokenizer) if arguments.tokenizer else None,
+        strict=arguments.strict,
+    )
+    return _report(counts, [arguments.out_train, arguments.out_eval], as_json=arguments.json)
+
+
+def _register_card(subparsers: Commands) -> None:
+    parser = _add(
+        subparsers,
+        "card",
+        "데이터셋 폴더의 데이터 카드를 만듭니다.",
+        "Make the data card of a data-set folder (views/, rows.parquet) from its files.",
+        "rplab data card store/latest/dataset --html card.html",
+    )
+    parser.add_argument("directory", metavar="DIR", type=Path)
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write the Markdown card instead of printing it")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="also write it as one static HTML page")
+    parser.set_defaults(handler=card)
+
+
+def card(arguments: argparse.Namespace) -> int:
+    """Run `rplab data card`."""
+    from rplab.dataset.card import describe, render_card
+    from rplab.dataset.html import render_html
+    from rplab.jsonl import write_text
+
+    facts = describe(arguments.directory)
+    text = render_card(facts)
+    if arguments.html:
+        write_text(arguments.html, render_html(text))
+    if arguments.out:
+        write_text(arguments.out, text)
+    if arguments.json:
+        print(json.dumps(facts, ensure_ascii=False))
+    elif not arguments.out:
+        print(text)
+    return 0
+
+
+def _report(counts: RowCounts, targets: list[Path], *, as_json: bool) -> int:
+    """Print what happened: JSON, or a line of counts and one line for each reason."""
+    if as_json:
+        print(json.dumps({**counts.as_json(), "out": [str(target) for target in targets]}, ensure_ascii=False))
+        return 0
+    print(tr(f"{counts.rows}행 읽음, {counts.kept}개 남김", f"{counts.rows} rows read, {counts.kept} kept") + _notes(counts))
+    for target in targets:
+        print(f"  -> {target}")
+    for reason, number in counts.dropped.most_common():
+        places = [f"{item['file']}:{item['line']}" for item in counts.dropped_rows if item["reason"] == reason][:3]
+        more = " ..." if number > len(places) else ""
+        print(tr(f"  제외 {number}: {reason}", f"  left out {number}: {reason}") + f" ({', '.join(places)}{more})", file=sys.stderr)
+    return 0
+
+
+def _notes(counts: RowCounts) -> str:
+    return "".join(f", {name} {number}" for name, number in sorted(counts.notes.items()))
