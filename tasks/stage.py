@@ -193,11 +193,12 @@ def run_stage_task(request: Request) -> State[Artifact]:
 
 
 def stage_task(request: Request) -> Task[[Request], State[Artifact]]:
-    """Return the task that runs a request: named and tagged after its stage, with its records in the request's store."""
-    tags = [request.stage.name, *(["gpu"] if request.stage.gpu else [])]
+    """Return the task that runs a request: named after its stage, with its records in the request's store.
+
+    It carries no tags: Prefect asks the server for a concurrency slot per tag, which took 0.3-2 s a task (measured).
+    """
     return run_stage_task.with_options(
         name=request.stage.name,
-        tags=tags,
         result_storage=results_directory(request.store),  # pyright: ignore[reportArgumentType] - Prefect takes a Path, its hint does not say so
         refresh_cache=True if request.force else NotSet,
     )

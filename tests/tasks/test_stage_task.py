@@ -137,10 +137,10 @@ def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> Non
     assert is_transient(run_stage_task, TaskRun.model_construct(), Failed(data=error)) is again
 
 
-def test_task_is_named_tagged_and_stored_with_its_stage(tmp_path: Path) -> None:
+def test_task_is_named_and_stored_with_its_stage(tmp_path: Path) -> None:
     stage = Stage("sft1", 1, STAGE.entry, WordsConfig, isolate=True, gpu=True)
     task = stage_task(Request(stage, WordsConfig(), {}, tmp_path / "store"))
-    assert (task.name, task.tags, task.persist_result) == ("sft1", {"sft1", "gpu"}, True)
+    assert (task.name, task.tags, task.persist_result) == ("sft1", set(), True)
     assert task.result_storage == tmp_path / "store" / "prefect" / "results"
     assert not task.refresh_cache
     assert stage_task(Request(stage, WordsConfig(), {}, tmp_path, force=True)).refresh_cache is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -56,3 +57,28 @@ def flaky(config: SumConfig, inputs: Mapping[str, Path], context: StageContext) 
         raise BackendError("the endpoint did not answer") if left[0] == "backend" else DataError("broken row", file="rows.jsonl", line=3)
     (context.out / "ok.txt").write_text("ok\n")
     return {"rows": 1}
+
+
+class ImitateConfig(StageConfig):
+    """Settings of a stage that stands for a real one."""
+
+    name: str
+    style: str = "plain"
+
+
+def imitate(config: ImitateConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
+    """Write what went in; log the call; fail as often as `RPLAB_TEST_FAULTS` says for this stage (`stage:kind ...`)."""
+    calls = Path(os.environ["RPLAB_TEST_CALLS"])
+    calls.write_text(f"{calls.read_text()}{config.name}\n")
+    faults = Path(os.environ["RPLAB_TEST_FAULTS"])
+    left = faults.read_text().split()
+    if left and left[0].startswith(f"{config.name}:"):
+        faults.write_text(" ".join(left[1:]))
+        raise {"data": DataError("broken row", file="rows.jsonl", line=3), "backend": BackendError("no answer")}[left[0].partition(":")[2]]
+    (context.out / "made.json").write_text(json.dumps({"style": config.style, "inputs": sorted(inputs)}))
+    if config.name == "evaluate":
+        (context.out / "evaluation.json").write_text(json.dumps({"passed": True, "failed": [], "models": {}}))
+    if config.name == "translator_eval":
+        scores = {"chrfpp": 71.5, "pairs": 12, "stop_rate": 1.0, "hangul_rate": 0.0}
+        (context.out / "evaluation.json").write_text(json.dumps({"passed": True, "failed": [], **scores}))
+    return {"rows": 7}
