@@ -205,7 +205,7 @@ def _step_action(pack: Pack, facts: Facts, state: DialogueState, inputs: Mapping
     if chosen == "SCENE_1":
         return _enter_scene(pack, replace(state, action_state=chosen), rng)
     if chosen == "CRISIS_2":
-        return replace(state, action_state=chosen, crisis_lock=pack.pacing.crisis_lock)
+        return replace(state, action_state=chosen, crisis_lock=max(0, pack.pacing.crisis_lock - 1))
     if chosen in _NORMAL_ACTIONS:
         if pack.pacing.diversify and action in _NORMAL_ACTIONS:
             chosen = _diversify(pack, facts, state, chosen, rng)

@@ -102,6 +102,7 @@ class Pacing(_Part):
     min_staged: int = Field(ge=1, le=4)
     max_staged: int = Field(default=4, ge=1, le=4)
     crisis_lock: int = Field(ge=0)
+    """Turns that the height of a crisis lasts; 0 and 1 are the same."""
     idle_limit: int = Field(ge=1)
     always_progress_turns: int = Field(ge=0)
     stall_handling: bool = True
