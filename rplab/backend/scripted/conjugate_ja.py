@@ -98,3 +98,11 @@ def before_noun(word: str, kind: str) -> str:
 def tara(word: str, kind: str) -> str:
     """Return the conditional: 飲んだら, 温かかったら, 静かだったら."""
     return ta(word, kind) + "ら"
+
+
+def look(word: str, kind: str) -> str:
+    """Return the form of likelihood: 降りそう, 痛そう, よさそう, 静かそう."""
+    if kind == "a":
+        stem = _i_stem(word)
+        return stem + ("さそう" if stem.endswith(("よ", "な")) and word.endswith(("いい", "ない")) else "そう")
+    return (word if kind == "n" else masu(word, kind)) + "そう"

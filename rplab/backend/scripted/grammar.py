@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
 
-from rplab.backend.scripted.forms import COPULA, Level
+from rplab.backend.scripted.forms import COPULA
+from rplab.backend.scripted.forms_ko import Level
 from rplab.backend.scripted.hangul import final, fit_particle, is_syllable
 from rplab.backend.scripted.lexicon import Category, Lexicon, Noun, Predicate, Words, load_lexicon
 from rplab.errors import ConfigError
@@ -113,6 +114,12 @@ class Scene:
         if self.topic is None:
             raise ConfigError("scripted grammar: a template asks for a topic, and there is none")
         return self.lexicon.categories[self.topic.category]
+
+    def bank(self, kind: str, act: str, polarity: str = "") -> str:
+        """Return the bank for an act about the topic: of the topic's group, else the one for any topic."""
+        ending = f"/{polarity}" if polarity else ""
+        own = f"{kind}/{act}/{self.category.group}{ending}"
+        return own if own in self.lexicon.templates else f"{kind}/{act}/any{ending}"
 
     def choose(self, items: Sequence[_Item]) -> _Item:
         """Draw one item."""
@@ -221,4 +228,4 @@ def _fits(template: Template, casual: bool, genre: str, era: str, category: str)
         return not categories and not template.has_topic
     if not data.gifts and any(name.startswith("gift") for name in template.names):
         return False
-    return not categories or bool(categories & data.groups)
+    return not categories or bool(categories & {data.name, data.group})

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from rplab.backend.scripted.forms import Level, inflect_ja, inflect_ko
+from rplab.backend.scripted.forms import inflect_ja, inflect_ko
+from rplab.backend.scripted.forms_ko import Level
 from rplab.backend.scripted.hangul import PARTICLES, fit_particle
 from rplab.errors import ConfigError
 
@@ -84,8 +85,8 @@ class Category:
     actions: tuple[Action, ...]
     gifts: tuple[Action, ...] = ()
     """What one person can do with it for the other."""
-    groups: frozenset[str] = frozenset()
-    """Wider kinds that templates may ask for: fun, goods, work, heart, pain, peril, concrete, where."""
+    group: str = ""
+    """How it is talked about: fun, goods, work, heart, pain, peril."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _category(name: str, data: Mapping[str, Any], predicates: Mapping[str, Predi
         adjectives=tuple(predicates[word] for word in data["adjectives"].split()),
         actions=tuple(_action(line, source) for line in _lines(data["actions"])),
         gifts=tuple(_action(line, source) for line in _lines(data.get("gifts", ""))),
-        groups=frozenset(data["groups"]) | {name},
+        group=data["group"],
     )
 
 

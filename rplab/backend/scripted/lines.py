@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rplab.backend.scripted.forms import Level
+from rplab.backend.scripted.forms_ko import Level
 from rplab.backend.scripted.grammar import Scene
 from rplab.backend.scripted.lexicon import Words
-from rplab.backend.scripted.moods import PERIL, Mood
+from rplab.backend.scripted.moods import Mood
 
 MAX_SPEECH = 46
 MAX_NARRATION = 44
 """Longest line in characters; a longer draw is drawn again."""
 _TRIES = 12
+_ANSWERS = ("응", "네,", "아니", "글쎄", "여기서")
+"""A line that starts so is not begun with a name."""
 _FORMAL_SHARE = 0.15
 """Share of polite lines in the 합니다 level; the others are 해요."""
 
@@ -71,6 +73,8 @@ def speak(scene: Scene, parts: Sequence[Sequence[str]], recent: Sequence[frozens
 
 def call(scene: Scene, line: Words) -> Words:
     """Put the other's name in front."""
+    if line.ko.startswith(_ANSWERS):
+        return line
     you = scene.names["you"]
     return Words(f"{you.ko}, {line.ko}", f"{you.ja}、{line.ja}")
 
@@ -94,8 +98,3 @@ def narrate(scene: Scene, mood: Mood) -> Words:
             break
     scene.level = level
     return line
-
-
-def is_peril(scene: Scene) -> bool:
-    """Tell whether the topic is a danger."""
-    return scene.topic is not None and scene.topic.category in PERIL

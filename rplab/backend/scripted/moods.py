@@ -37,6 +37,9 @@ GENRE_CATEGORIES: dict[str, tuple[str, ...]] = {
 }
 GENRE_MOOD: dict[str, Mood] = {"연애물": "shy", "비극": "sad", "육성물": "firm", "성장물": "firm", "심리 시뮬레이션": "tense"}
 PERIL = frozenset({"danger", "weather"})
+PLACES = frozenset({"place", "room", "spot"})
+HERE = Words("이곳", "ここ")
+"""A place that the lexicon does not know."""
 
 _AFTER = r"(?=은|는|이|가|을|를|에|의|과|와|도|만|로|으로|라|까지|부터|보다|처럼|나|이나|랑|이랑|조차|마저|뿐|들|야|예|였|[^가-힣]|$)"
 _AMBIGUOUS = frozenset({"눈", "배", "문", "말", "책"})
@@ -110,10 +113,26 @@ def _places(era: str) -> tuple[Noun, ...]:
 
 
 def find_place(text: str, rng: random.Random, era: str) -> Words:
-    """Return the place that a text names, or one of the era."""
-    known = [noun for noun in find_topics(text) if noun.category in ("place", "room")]
+    """Return the place that a text names; one of the era when there is no text."""
+    known = [noun for noun in find_topics(text) if noun.category in PLACES]
+    if not known and text.strip():
+        return HERE
     noun = known[-1] if known else _places(era)[int(rng.random() * len(_places(era)))]
     return Words(noun.ko, noun.ja)
+
+
+@cache
+def acts_of(group: str) -> frozenset[str]:
+    """Return what can be said first about the topics of a group."""
+    names = (name.split("/") for name in load_lexicon().templates)
+    return frozenset(parts[1] for parts in names if parts[0] == "open" and parts[2] == group)
+
+
+def choose_act(rng: random.Random, wanted: tuple[str, ...], topic: Noun) -> str:
+    """Draw one of the wanted acts that fits the topic; `tell` always fits."""
+    known = acts_of(load_lexicon().categories[topic.category].group)
+    fitting = [act for act in wanted if act in known] or ["tell"]
+    return fitting[int(rng.random() * len(fitting))]
 
 
 def choose_mood(rng: random.Random, genre: str, relation: str, intent: str, action: str) -> Mood:

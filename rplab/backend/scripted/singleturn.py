@@ -11,7 +11,9 @@ from rplab.backend.scripted.lexicon import Noun, Words
 from rplab.backend.scripted.lines import Reply, bigrams, call, choose_level, narrate, speak
 from rplab.backend.scripted.moods import (
     PERIL,
+    PLACES,
     Mood,
+    choose_act,
     choose_mood,
     choose_polarity,
     draw_topic,
@@ -39,10 +41,10 @@ _MOOD_WORDS: tuple[tuple[Mood, tuple[str, ...]], ...] = (
     ("calm", ("차분", "담담", "느긋", "말수가 적", "생각이 깊", "조용")),
 )
 _ACTS: dict[str, tuple[str, ...]] = {
-    "연애물": ("invite", "invite", "ask", "tell", "notice", "offer", "confess", "thanks", "request", "worry"),
-    "비극": ("tell", "notice", "worry", "request", "sorry", "ask", "doubt", "thanks", "offer", "resolve"),
+    "연애물": ("invite", "invite", "news", "ask", "tell", "notice", "offer", "confess", "thanks", "request", "worry"),
+    "비극": ("tell", "news", "notice", "worry", "request", "sorry", "ask", "doubt", "thanks", "offer", "resolve"),
     "육성물": ("encourage", "encourage", "invite", "request", "ask", "tell", "offer", "notice", "resolve", "doubt"),
-    "성장물": ("encourage", "tell", "ask", "invite", "request", "resolve", "worry", "offer", "notice", "thanks"),
+    "성장물": ("encourage", "news", "tell", "ask", "invite", "request", "resolve", "worry", "offer", "notice", "thanks"),
     "심리 시뮬레이션": ("ask", "worry", "worry", "tell", "doubt", "request", "notice", "sorry", "offer", "resolve"),
 }
 _SAME_SCENE_SHARE = 0.45
@@ -69,12 +71,12 @@ def fill_singleturn(slots: SingleTurnSlots, seed: int) -> dict[str, Any]:
     place = find_place(slots.location, rng, era)
     relation = next((name for name, words in _RELATION_WORDS.items() if any(w in slots.relationship for w in words)), "친밀")
     intent = "rise" if rng.random() < 0.72 else "fall"
-    act = _act(rng, slots.genre, topic)
+    act = choose_act(rng, _ACTS.get(slots.genre, _ACTS["연애물"]), topic)
 
     player = Scene(rng, "p" if polite else "c", slots.genre, era, man=slots.player.gender == "남성", topic=topic)
     player.names = {"me": person(slots.player), "you": address(slots.protagonist, polite), "place": place}
     player.level = choose_level(player, polite)
-    said = speak(player, ((f"open/{act}",),))
+    said = speak(player, ((player.bank("open", act),),))
     if player.chance(0.2):
         said = call(player, said)
     action = narrate(player, choose_mood(rng, slots.genre, "친밀", "rise", "")) if slots.user_format == "action_plus_dialogue" else None
@@ -104,9 +106,9 @@ def react(
     if natural and relation != "적대" and scene.chance(0.45):
         mood = natural
     polarity = choose_polarity(rng, relation, intent)
-    bank = "danger" if topic.category in PERIL and act in ("tell", "notice") else act
+    heard = "danger" if topic.category in PERIL and act in ("tell", "notice", "news") else "tell" if act == "news" else act
     scene.level = choose_level(scene, polite)
-    parts: list[tuple[str, ...]] = [(f"re/{bank}/{polarity}",)]
+    parts: list[tuple[str, ...]] = [(scene.bank("re", heard, polarity),)]
     if scene.chance(0.6):
         parts.append((f"tail/{mood}",))
     speech = speak(scene, parts, (bigrams(said.ko),))
@@ -121,13 +123,8 @@ def guess_era(text: str) -> str:
 
 
 def _topic(rng: random.Random, slots: SingleTurnSlots, background: str, era: str) -> Noun:
-    known = find_topics(background)
+    found = find_topics(background)
+    known = [noun for noun in found if noun.category not in PLACES] or found
     if known and rng.random() < _SAME_SCENE_SHARE:
         return known[int(rng.random() * len(known))]
     return draw_topic(rng, slots.genre, era)
-
-
-def _act(rng: random.Random, genre: str, topic: Noun) -> str:
-    acts = _ACTS.get(genre, _ACTS["연애물"])
-    act = acts[int(rng.random() * len(acts))]
-    return "tell" if topic.category in PERIL and act in ("invite", "confess", "thanks", "encourage") else act

@@ -10,8 +10,9 @@ from rplab.backend.scripted.grammar import Scene
 from rplab.backend.scripted.lexicon import Noun
 from rplab.backend.scripted.lines import Reply, bigrams, call, choose_level, narrate, speak
 from rplab.backend.scripted.moods import (
-    PERIL,
+    PLACES,
     Mood,
+    choose_act,
     choose_mood,
     choose_polarity,
     draw_topic,
@@ -69,7 +70,8 @@ def _read(slots: TurnSlots, rng: random.Random) -> _Situation:
     found = find_topics(speech) or find_topics(last, narration=True)
     if not found:
         found = [noun for turn in reversed(slots.recent[:-1]) for noun in find_topics(spoken(turn))]
-    topic = found[0] if found else draw_topic(rng, slots.genre, slots.era)
+    found = [noun for noun in found if noun.category not in PLACES] or found
+    topic = found[-1] if found else draw_topic(rng, slots.genre, slots.era)
     act = find_act(speech, topic) if speech else ""
     kind = SCENE_KINDS.get(slots.genre, "confession")
     return _Situation(topic, act, kind, tuple(bigrams(spoken(turn)) for turn in slots.recent))
@@ -84,39 +86,15 @@ def _player(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, list
         return "calm", [("crisis/after" if action.startswith("AFTERMATH") else "crisis/player",)]
     parts: list[tuple[str, ...]] = []
     if now.act and scene.chance(0.4):
-        bank = now.act if now.act in _REACTIONS else "tell"
-        parts.append((f"re/{bank}/{choose_polarity(scene.rng, slots.relation, slots.intent)}",))
+        parts.append((scene.bank("re", now.act, choose_polarity(scene.rng, slots.relation, slots.intent)),))
     elif not now.act or not scene.chance(_HOLD_TOPIC_SHARE):
         used = frozenset(noun.ko for turn in slots.recent for noun in find_topics(turn))
         scene.topic = draw_topic(scene.rng, slots.genre, slots.era, without=used)
     assert scene.topic is not None
-    opener = scene.choose(_OPENERS.get(action, _OPENERS["EVENT"]))
-    if scene.topic.category in PERIL and opener in ("invite", "thanks"):
-        opener = "tell"
-    parts.append((f"open/{opener}",))
+    opener = choose_act(scene.rng, _OPENERS.get(action, _OPENERS["EVENT"]), scene.topic)
+    parts.append((scene.bank("open", opener),))
     mood = choose_mood(scene.rng, slots.genre, slots.relation, slots.intent, action)
     return mood, parts
-
-
-_REACTIONS = frozenset(
-    {
-        "invite",
-        "ask",
-        "offer",
-        "request",
-        "tell",
-        "thanks",
-        "sorry",
-        "worry",
-        "encourage",
-        "confess",
-        "doubt",
-        "notice",
-        "resolve",
-        "after",
-        "danger",
-    }
-)
 
 
 def _protagonist(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, list[tuple[str, ...]]]:
@@ -133,9 +111,9 @@ def _protagonist(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood,
     if action.startswith("AFTERMATH_CRISIS"):
         return "sad", [("crisis/after",)]
     if not now.act:
-        return mood, [(f"re/hello/{choose_polarity(scene.rng, slots.relation, slots.intent)}",)]
+        return mood, [(scene.bank("re", "hello", choose_polarity(scene.rng, slots.relation, slots.intent)),)]
     polarity = choose_polarity(scene.rng, slots.relation, slots.intent)
-    parts: list[tuple[str, ...]] = [(f"re/{now.act}/{polarity}",)]
+    parts: list[tuple[str, ...]] = [(scene.bank("re", now.act, polarity),)]
     if scene.chance(0.65):
         parts.append((f"tail/{mood}",))
     return mood, parts
