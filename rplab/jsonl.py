@@ -6,6 +6,7 @@ the target and replaces it only when everything is on disk, so a crash leaves th
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -41,6 +42,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError("no such file", file=path, remedy="Check the path") from None
     except IsADirectoryError:
         raise DataError("is a directory, not a JSON-lines file", file=path) from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error})", file=path, remedy="Check the path and its permissions") from None
     with handle:
         for number, raw in enumerate(handle, start=1):
             try:
@@ -129,10 +132,10 @@ def write_text(path: Path, chunks: Iterable[str] | str) -> None:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise storage_error(error, path) from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise
 
 
@@ -142,6 +145,11 @@ def _write_device(path: Path, pieces: Iterable[str]) -> None:
             handle.writelines(pieces)
     except OSError as error:
         raise storage_error(error, path) from error
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):  # what kept us from writing may keep us from deleting, too
+        path.unlink(missing_ok=True)
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
