@@ -226,7 +226,7 @@ def card(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(facts, ensure_ascii=False))
     elif not arguments.out:
-        print(text)
+        sys.stdout.write(text)
     return 0
 
 

@@ -6,6 +6,7 @@ Copied to `README.md` beside the files, the front matter tells `datasets.load_da
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ _BAR_WIDTH = 30
 _EXAMPLES = 3
 _LENGTH_STEP = 40
 """Characters of one step of the length histograms."""
+_SYSTEM_CHARS = 160
+"""Characters of a system text shown in an example."""
 
 Facts = dict[str, Any]
 
@@ -91,6 +94,17 @@ def _describe_rows(path: Path) -> Facts | None:
 
 
 _COLUMNS = ("kind", "split", "genre", "register", "speech_level", "protagonist", "player", "pack", "backend")
+
+
+_TITLES = {
+    "genre": "Genre",
+    "register": "Register asked for",
+    "speech_level": "Speech level measured",
+    "protagonist": "Protagonist",
+    "player": "Player",
+    "backend": "Text model",
+    "pack": "Pack",
+}
 
 
 def _agreement(register: str, level: str) -> str:
@@ -166,9 +180,7 @@ def _yield_section(table: Mapping[str, Any]) -> str:
 def _content_section(rows: Mapping[str, Any]) -> str:
     parts = [f"## Content\n\n{rows['num']} conversations, {rows['replies']} replies, {rows['distinct_replies']} of them different "]
     parts[0] += f"(distinct word pairs: {rows['distinct_2']:.1%}).\n"
-    titles = {"genre": "Genre", "register": "Register asked for", "speech_level": "Speech level measured", "protagonist": "Protagonist"}
-    titles |= {"player": "Player", "backend": "Text model", "pack": "Pack"}
-    parts += [_bars(title, rows["by"][name]) for name, title in titles.items()]
+    parts += [_bars(title, rows["by"][name]) for name, title in _TITLES.items()]
     parts.append(_bars("Measured level against the register asked for", rows["speech_level_agrees"]))
     parts += [_bars("Exchanges of a conversation", rows["exchanges"]), _bars("Characters of a reply", rows["reply_chars"])]
     return "\n".join([*parts, _bars("Characters of a player turn", rows["user_chars"])])
@@ -178,18 +190,34 @@ def _bars(title: str, counts: Mapping[str, int]) -> str:
     total = sum(counts.values())
     if not total:
         return ""
-    width = max(len(name) for name in counts)
+    width = max(_columns(name) for name in counts)
     top = max(counts.values())
     lines = [
-        f"{name:<{width}}  {number:>7}  {number / total:>6.1%}  {'█' * round(_BAR_WIDTH * number / top)}".rstrip()
+        f"{name}{' ' * (width - _columns(name))}  {number:>7}  {number / total:>6.1%}  {'█' * round(_BAR_WIDTH * number / top)}".rstrip()
         for name, number in counts.items()
     ]
     return f"### {title}\n\n```\n" + "\n".join(lines) + "\n```\n"
 
 
+def _columns(text: str) -> int:
+    """Return how many terminal columns a text takes (Hangul takes two each)."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
 def _examples_section(examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     parts = ["## Examples\n"]
-    for view, rows in examples.items():
-        for row in rows:
-            parts.append(f"### {view}\n\n```json\n{json.dumps(row, ensure_ascii=False, indent=1)}\n```\n")
+    parts += [f"### {view}\n\n```\n{_example(row)}\n```\n" for view, rows in examples.items() for row in rows]
     return "\n".join(parts)
+
+
+def _example(row: Mapping[str, Any]) -> str:
+    """Return a row for reading: its turns (system texts shortened), its reference, or its plain fields."""
+    turns = row.get("messages") or row.get("prompt_messages")
+    if not isinstance(turns, list):
+        return "\n".join(f"{name}: {value}" for name, value in row.items())
+    lines = [f"{turn['role']}: {_short(turn['content']) if turn['role'] == 'system' else turn['content']}" for turn in turns]
+    return "\n".join([*lines, *([f"-> {row['reference']}"] if "reference" in row else [])])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SYSTEM_CHARS else f"{text[:_SYSTEM_CHARS]}… ({len(text)} characters)"

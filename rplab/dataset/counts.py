@@ -61,6 +61,8 @@ def read_lines(source: Path) -> Iterator[tuple[int, str]]:
         raise DataError("no such file", file=source, remedy="Check the path") from None
     except IsADirectoryError:
         raise DataError("is a directory, not a JSON-lines file", file=source, remedy="Name a file") from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error})", file=source, remedy="Check the path and its permissions") from None
     with handle:
         for number, raw in enumerate(handle, start=1):
             try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rplab.dataset.counts import RowCounts, read_usable_rows, refuse_nothing
+from rplab.dataset.names import person_name
 from rplab.dataset.split import Groups, choose_eval, shuffled, squash
 from rplab.dataset.token_count import TokenCounter
 from rplab.errors import DataError
@@ -180,6 +181,8 @@ def make_grpo_files(
 ) -> RowCounts:
     """Write the train and eval rows `{id, prompt, prompt_messages, reference, meta}` of some files.
 
+    Rows whose metadata names them also get the columns protagonist, player and register, which our rewards read.
+
     Args:
         inputs: Files with `{messages}` rows or generator rows; a file named twice is read once.
         train: Target of the training rows.
@@ -209,7 +212,7 @@ def make_grpo_files(
                     groups.tie([keys[0], samples[sample.id][1]])
                     counts.drop(Unusable.DUPLICATE.value, path, line)
                 else:
-                    meta = {"source_path": str(path), "source_line": line, "assistant_turn_index": sample.turn}
+                    meta = {"source_path": str(path), "source_line": line, "assistant_turn_index": sample.turn, "who": _who(row)}
                     samples[sample.id] = (Sample(sample.prompt_messages, sample.reference, sample.turn, meta), keys[0])
     counts.kept = len(samples)
     refuse_nothing(counts, "sample", files)
@@ -255,11 +258,23 @@ def _unique_files(inputs: Sequence[Path], counts: RowCounts) -> list[Path]:
     return list(files.values())
 
 
+def _who(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns that rewards need, when the row's metadata states them."""
+    meta = row.get("meta")
+    if not isinstance(meta, dict):
+        return {}
+    who = {"protagonist": person_name(meta.get("protagonist")), "player": person_name(meta.get("player")), "register": meta.get("register")}
+    return {name: value for name, value in who.items() if isinstance(value, str) and value}
+
+
 def _row(sample: Sample, group: str) -> dict[str, Any]:
+    meta = dict(sample.meta)
+    who = meta.pop("who")
     return {
         "id": sample.id,
         "prompt": sample.prompt,
         "prompt_messages": sample.prompt_messages,
         "reference": sample.reference,
-        "meta": {**sample.meta, "scenario": group},
+        **who,
+        "meta": {**meta, "scenario": group},
     }

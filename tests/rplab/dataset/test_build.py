@@ -1,0 +1,280 @@
+"""The data-set stage: no leak between train and eval, everything counted, same bytes for same input."""
+
+import hashlib
+import itertools
+import json
+import threading
+
+import pytest
+
+from rplab.dataset.build import build_dataset
+from rplab.dataset.card import describe, render_card
+from rplab.dataset.config import DatasetConfig, NormaliseConfig
+from rplab.dataset.html import render_html
+from rplab.dataset.normalise import normalise_rows
+from rplab.dataset.translation_set import INSTRUCTION
+from rplab.errors import DataError, StageInterrupted
+from rplab.jsonl import write_rows
+from rplab.stage import StageContext
+
+PLACES = ["서점", "항구", "옥상", "온실", "역", "다리", "골목", "성문", "등대", "시장"]
+THINGS = ["책", "우산", "편지", "등불", "시계", "열쇠", "사진", "지도"]
+JA = dict(zip(THINGS, ["本", "傘", "手紙", "灯り", "時計", "鍵", "写真", "地図"], strict=True))
+
+
+def single(place, thing, number=0):
+    speech = f"이 {thing}, {place}에서 찾았어."
+    return {
+        "system": f"「사야」\n당신은 사야다. 카즈키는 플레이어이다.\n{place}에서 생긴 일 {number}",
+        "user": f'"{place}에 {thing} 있어?"',
+        "assistant_raw": f'사야는 {thing} 쪽을 본다.\n"{speech}"',
+        "scene": {
+            "speaker": "사야",
+            "narration": {"ko": f"사야는 {thing} 쪽을 본다.", "jp": f"サヤは{JA[thing]}の方を見る。"},
+            "dialogue": {"ko": speech, "jp": f"この{JA[thing]}、{PLACES.index(place)}番で見つけたよ。"},
+        },
+        "meta": {
+            "id": f"s-{place}-{thing}-{number}",
+            "protagonist": "사야",
+            "player": "카즈키",
+            "register": "반말",
+            "genre": "연애물",
+            "pack": "v7",
+            "backend": "test",
+        },
+    }
+
+
+def dialogue(place, number, thing="책"):
+    turns = [f"{place} {thing} {number}번, {turn}번째 말이야." for turn in range(3)]
+    messages = [{"role": "system", "content": f"{place} 이야기 {number}"}]
+    for turn, text in enumerate(turns):
+        messages += [
+            {"role": "user", "content": f'"{number}-{turn} {place} 어때?"'},
+            {"role": "assistant", "content": f'사야는 웃는다.\n"{text}"'},
+        ]
+    return {
+        "id": f"d-{place}-{number}",
+        "scenario_id": f"scenario-{place}-{number}",
+        "messages": messages,
+        "turns": [
+            {
+                "state": "FLIRT",
+                "action": "EVENT",
+                "intent": "rise",
+                "japanese": f"{number}番、{turn}回目の話だよ。",
+                "player_japanese": None,
+            }
+            for turn in range(3)
+        ],
+        "meta": {"protagonist": "사야", "player": "카즈키", "register": "반말", "genre": "비극", "pack": "v7", "backend": "test"},
+    }
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Directories of the stages before: 80 single-turn rows (one copied, one without speech), 20 dialogues."""
+    rows = [single(place, thing) for place, thing in itertools.product(PLACES, THINGS)]
+    rows.append(rows[0])
+    rows.append({**single("서점", "책", 9), "assistant_raw": "사야는 웃는다."})
+    return make_inputs(tmp_path, rows, [dialogue(place, number) for place in PLACES for number in range(2)])
+
+
+def make_inputs(tmp_path, rows, dialogues):
+    for name in ("rows", "singleturn", "dialogues"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    write_rows(tmp_path / "rows" / "rows.jsonl", rows)
+    write_rows(tmp_path / "rows" / "rejects.jsonl", [{"key": "k", "reason": "two_quotes", "text": "x"}])
+    normalise_rows(NormaliseConfig(), {"rows": tmp_path / "rows"}, context(tmp_path / "singleturn"))
+    write_rows(tmp_path / "dialogues" / "dialogues.jsonl", dialogues)
+    write_rows(tmp_path / "dialogues" / "partial.jsonl", [{**dialogue("역", 9), "meta": {"finish": "assistant_too_long"}}])
+    return {name: tmp_path / name for name in ("rows", "singleturn", "dialogues")}
+
+
+def context(out, stop=None):
+    out.mkdir(parents=True, exist_ok=True)
+    return StageContext(out=out, resume=out, stop=stop or threading.Event())
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def view(out, name, side):
+    return read(out / "views" / name / f"{side}.jsonl")
+
+
+def digests(folder):
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_views_hold_what_trainers_read(inputs, tmp_path):
+    out = tmp_path / "out"
+    stats = build_dataset(DatasetConfig(eval_ratio=0.1), inputs, context(out))
+
+    assert stats["kinds"] == {"single": 80, "multi": 20}
+    assert stats["yield"]["dropped"]["single"] == {"duplicate": 1, "reply_without_speech": 1}
+    assert stats["yield"]["dropped"]["single, attempts"] == {"two_quotes": 1}
+    assert stats["yield"]["dropped"]["multi, partial"] == {"assistant_too_long": 1}
+    assert len(view(out, "sft1", "train")) + len(view(out, "sft1", "eval")) == 80
+    assert set(view(out, "sft1", "train")[0]) == {"messages"}
+    grpo = view(out, "grpo", "train") + view(out, "grpo", "eval")
+    assert len(grpo) == 80 + 60
+    assert {"id", "prompt", "prompt_messages", "reference", "protagonist", "player", "register", "meta"} == set(grpo[0])
+    assert all(row["prompt_messages"][0]["role"] == "system" and row["prompt_messages"][-1]["role"] == "user" for row in grpo)
+    multi = [row for row in view(out, "sft2", "train") if len(row["messages"]) > 3]
+    assert multi
+    assert 0 < len(view(out, "sft2", "train")) - len(multi) < 30
+    assert view(out, "translation", "train")[0]["instruction"] == INSTRUCTION
+
+
+def test_nothing_stands_on_both_sides(inputs, tmp_path):
+    out = tmp_path / "out"
+    stats = build_dataset(DatasetConfig(eval_ratio=0.2), inputs, context(out))
+
+    def systems(name, key):
+        return [{row[key][0]["content"] for row in view(out, name, side)} for side in ("train", "eval")]
+
+    assert not set.intersection(*systems("sft1", "messages"))
+    assert not set.intersection(*systems("sft2", "messages"))
+    assert not set.intersection(*systems("grpo", "prompt_messages"))
+    scenarios = [
+        {row["prompt_messages"][0]["content"] for row in view(out, "grpo", "eval")}
+        & {row["messages"][0]["content"] for row in view(out, name, "train")}
+        for name in ("sft1", "sft2")
+    ]
+    assert scenarios == [set(), set()]
+    lines = [{row["input"] for row in view(out, "translation", side)} for side in ("train", "eval")]
+    assert lines[0]
+    assert lines[1]
+    assert not lines[0] & lines[1]
+    assert all(number == 0 for number in stats["leakage"].values())
+
+
+def test_a_line_said_everywhere_is_trained_on_or_held_out_but_never_both(tmp_path):
+    rows = [single(place, thing) for place, thing in itertools.product(PLACES, THINGS)]
+    for row in rows:
+        row["scene"]["dialogue"] = {"ko": "응, 그래.", "jp": "うん、そうだね。"}
+    for number, row in enumerate(rows[:60]):
+        row["scene"]["dialogue"] = {"ko": f"{THINGS[number % 8]} 좋다 {number % 20}.", "jp": f"{number % 20}、いいね。"}
+    inputs = make_inputs(tmp_path, rows, [])
+    for least in (0, 24):
+        out = tmp_path / f"out{least}"
+        stats = build_dataset(DatasetConfig(eval_ratio=0.2, min_translation_eval=least), inputs, context(out))
+        train, held_out = ({row["input"] for row in view(out, "translation", side)} for side in ("train", "eval"))
+        assert not train & held_out
+        dropped = stats["yield"]["dropped"]["translation"]
+        assert ("line_also_in_training" in dropped) or ("line_held_out" in dropped)
+    assert len(held_out) >= 4
+
+
+def test_same_input_same_bytes_whatever_the_row_order(inputs, tmp_path):
+    build_dataset(DatasetConfig(), inputs, context(tmp_path / "a"))
+    build_dataset(DatasetConfig(), inputs, context(tmp_path / "b"))
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+    path = inputs["singleturn"] / "messages.jsonl"
+    write_rows(path, list(reversed(read(path))))
+    build_dataset(DatasetConfig(), inputs, context(tmp_path / "c"))
+    for name in ("sft1", "grpo", "translation"):
+        for side in ("train", "eval"):
+            assert view(tmp_path / "a", name, side) == view(tmp_path / "c", name, side)
+
+
+def test_rows_without_names_stay_out_of_grpo_and_are_counted(tmp_path):
+    rows = [single(place, "책") for place in PLACES]
+    for row in rows[:3]:
+        del row["meta"]["register"]
+    stats = build_dataset(DatasetConfig(), make_inputs(tmp_path, rows, []), context(tmp_path / "out"))
+    assert stats["yield"]["dropped"]["grpo"] == {"protagonist_player_or_register_unknown": 3}
+    assert sum(stats["views"]["grpo"].values()) == 7
+
+
+def test_near_copies_are_counted_and_kept(tmp_path):
+    rows = [single(place, "책") for place in PLACES]
+    copy = {
+        **rows[0],
+        "system": "「사야」\n다른 곳",
+        "user": rows[0]["user"].replace("?", "…?"),
+        "meta": {**rows[0]["meta"], "id": "other"},
+    }
+    out = tmp_path / "out"
+    stats = build_dataset(DatasetConfig(eval_ratio=0.4), make_inputs(tmp_path, [*rows, copy], []), context(out))
+    assert stats["near_duplicates"] == 1
+    assert stats["rows"] == 11
+    sides = [
+        side
+        for side in ("train", "eval")
+        for row in view(out, "sft1", side)
+        if "서점" in row["messages"][1]["content"] and "책" in row["messages"][1]["content"]
+    ]
+    assert len(set(sides)) == 1, "copies that differ in punctuation stay on one side"
+
+
+def test_parquet_has_the_fixed_schema(inputs, tmp_path):
+    import pyarrow.parquet as pq
+
+    from rplab.dataset.canonical_rows import SCHEMA
+
+    out = tmp_path / "out"
+    build_dataset(DatasetConfig(), inputs, context(out))
+    table = pq.read_table(out / "rows.parquet")
+    assert table.schema.equals(SCHEMA)
+    rows = table.to_pylist()
+    assert len(rows) == 100
+    assert {row["speech_level"] for row in rows} == {"casual"}
+    assert json.loads(rows[-1]["meta"])["scenario_id"].startswith("scenario-")
+
+
+def test_card_is_made_from_the_files(inputs, tmp_path):
+    out = tmp_path / "out"
+    build_dataset(DatasetConfig(), inputs, context(out))
+    card = (out / "report.md").read_text(encoding="utf-8")
+    assert card == render_card(describe(out))
+    assert card.startswith("---\nlanguage: [ko, ja]\n")
+    for expected in (
+        "config_name: grpo",
+        "path: views/sft1/train.jsonl",
+        "| translation | 0 |",
+        "reply_without_speech | 1 |",
+        "연애물",
+        "two_quotes",
+    ):
+        assert expected in card
+    page = render_html(card)
+    assert "<table>" in page
+    assert "<h1>Role-play data set</h1>" in page
+    with pytest.raises(DataError, match="no views"):
+        describe(tmp_path)
+
+
+def test_bad_inputs_name_file_and_line(inputs, tmp_path):
+    path = inputs["dialogues"] / "dialogues.jsonl"
+    path.write_text(path.read_text(encoding="utf-8") + "{broken\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"dialogues\.jsonl:21: not valid JSON"):
+        build_dataset(DatasetConfig(), inputs, context(tmp_path / "out"))
+    empty = make_inputs(tmp_path, [], [])
+    with pytest.raises(DataError, match="nothing to build a data set from"):
+        build_dataset(DatasetConfig(), empty, context(tmp_path / "out2"))
+
+
+def test_stops_when_asked(inputs, tmp_path):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(StageInterrupted):
+        build_dataset(DatasetConfig(), inputs, context(tmp_path / "out", stop))
+
+
+@pytest.mark.slow
+def test_datasets_reads_every_view(inputs, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    out = tmp_path / "out"
+    build_dataset(DatasetConfig(), inputs, context(out))
+    for name in ("sft1", "sft2", "grpo", "translation"):
+        files = {side: str(out / "views" / name / f"{side}.jsonl") for side in ("train", "eval")}
+        loaded = datasets.load_dataset("json", data_files=files, cache_dir=str(tmp_path / "cache"))
+        assert loaded["train"].num_rows == len(view(out, name, "train"))
+    rows = datasets.load_dataset("parquet", data_files=str(out / "rows.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert rows["train"].num_rows == 100
+    (out / "report.md").rename(out / "README.md")
+    assert datasets.load_dataset(str(out), "grpo", split="validation", cache_dir=str(tmp_path / "cache")).num_rows > 0
