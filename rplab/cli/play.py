@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,7 @@ def _scene(published: Published) -> Scene:
 
 def _load(arguments: argparse.Namespace, published: Published, config: PlayConfig) -> tuple[PlaySession, list[str]]:
     """Load everything and open the conversation; also return lines that say what is used."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when transformers is imported; bars would cross the prompt
     from rplab.cli.play_models import load_models
     from rplab.play.session import PlaySession
     from rplab.play.store import open_session
@@ -210,7 +212,7 @@ async def _lines(arguments: argparse.Namespace, published: Published, config: Pl
         while not conversation.ended:
             sys.stdout.write(tr("나> ", "you> "))
             sys.stdout.flush()
-            line = await loop.run_in_executor(None, sys.stdin.readline)
+            line = (await loop.run_in_executor(None, sys.stdin.buffer.readline)).decode("utf-8", "replace")
             if not line:
                 break
             if not sys.stdin.isatty():

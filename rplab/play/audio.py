@@ -6,9 +6,12 @@ it says in one line what it chose and why not the others. Missing libraries and 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Protocol
 
@@ -197,9 +200,25 @@ def open_sink(kind: str, rate_hz: int, *, max_buffered_s: float = 12.0, out: Pat
 def _open_device(name: str, rate_hz: int, max_buffered_s: float) -> AudioSink:
     try:
         factory = getattr(importlib.import_module("rplab.play.devices"), _DEVICES[name])
-        sink: AudioSink = factory(rate_hz, max_buffered_s)
+        with _quiet_libraries():
+            sink: AudioSink = factory(rate_hz, max_buffered_s)
     except LabError:
         raise
     except Exception as error:
         raise AudioError(f"{name} does not work here ({error}). Use --sink auto or --sink wav") from error
     return sink
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Generator[None]:
+    """Send file descriptor 2 to nowhere for a moment: ALSA prints twenty lines for every device that is not there."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -74,7 +74,7 @@ class PlaySession:
         """
         await self.stop()
         self._attempt = 0
-        return await self._reply(text, on_event)
+        return await self._reply(_whole_characters(text), on_event)
 
     async def regenerate(self, on_event: Listener) -> Turn | None:
         """Take the last reply back and draw another; None when there is none."""
@@ -174,3 +174,8 @@ class PlaySession:
             logger.warning("the conversation is not saved: %s", error)
             if turn is not None:
                 turn.notice("store", tr(f"대화를 저장하지 못했습니다: {error}", f"the conversation is not saved: {error}"))
+
+
+def _whole_characters(text: str) -> str:
+    """Replace halves of characters, which a wrongly encoded command line brings and no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -34,6 +34,10 @@ _RICH = {"narration": "dim italic", "dialogue": "bold", "ja": "cyan", "note": "y
 _SECOND_CTRL_C_S = 2.0
 
 
+class _InterruptError(Exception):
+    """Ctrl-C at the prompt. (A KeyboardInterrupt inside a task would end the whole event loop.)"""
+
+
 class TerminalScreen:
     """Shows a conversation above the prompt. Everything runs in the prompt's event loop."""
 
@@ -130,7 +134,7 @@ class Terminal:
             style=_STYLE,
             bottom_toolbar=self._toolbar,
             refresh_interval=0.05,
-            erase_when_done=False,
+            interrupt_exception=_InterruptError,
             input=given_input,
             output=output,
         )
@@ -169,7 +173,7 @@ class Terminal:
                 await asyncio.wait({typing, ready}, return_when=asyncio.FIRST_COMPLETED)
             if ready.done() and (ready.cancelled() or ready.exception() is not None):
                 typing.cancel()
-                with contextlib.suppress(asyncio.CancelledError, EOFError, KeyboardInterrupt):
+                with contextlib.suppress(asyncio.CancelledError, EOFError, _InterruptError):
                     await typing
                 ready.result()
             if ready.done():
@@ -178,7 +182,7 @@ class Terminal:
                 return await typing
             except EOFError:
                 return None
-            except KeyboardInterrupt:
+            except _InterruptError:
                 if await self._interrupt():
                     return None
 

@@ -49,6 +49,8 @@ _BRACKETS = frozenset("()[]{}【】〔〕;")
 class SpeechTextError(AudioError):
     """A text that cannot be spoken; `reason` says why in one word."""
 
+    exit_code = 2
+
     def __init__(self, reason: Literal["empty", "hangul", "unreadable", "too_long"], message: str) -> None:
         """Keep the reason beside the message."""
         super().__init__(message)

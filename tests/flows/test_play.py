@@ -1,0 +1,29 @@
+"""flows/play.py: the same as `rplab play`, without orchestration, and quick to start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_play_starts_without_prefect_and_without_torch():
+    code = "import sys, runpy; sys.argv = ['play.py', '--help']\ntry:\n runpy.run_path('flows/play.py', run_name='__main__')\nexcept SystemExit: pass\n"
+    check = "print([name for name in ('prefect', 'torch', 'transformers', 'pyopenjtalk', 'kiwipiepy') if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code + check], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert "--wav" in done.stdout
+
+
+def test_play_without_a_character_ends_with_2_and_a_remedy(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "flows" / "play.py", "--store", tmp_path, "--text", "안녕"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert "make demo" in done.stderr
+    assert done.stdout == ""
