@@ -9,10 +9,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_play_starts_without_prefect_and_without_torch():
-    code = "import sys, runpy; sys.argv = ['play.py', '--help']\ntry:\n runpy.run_path('flows/play.py', run_name='__main__')\nexcept SystemExit: pass\n"
-    check = "print([name for name in ('prefect', 'torch', 'transformers', 'pyopenjtalk', 'kiwipiepy') if name in sys.modules])"
+    code = """
+import runpy, sys
+sys.argv = ["play.py", "--help"]
+try:
+    runpy.run_path("flows/play.py", run_name="__main__")
+except SystemExit:
+    print([name for name in ("prefect", "torch", "transformers", "pyopenjtalk", "kiwipiepy") if name in sys.modules])
+"""
 
-    done = subprocess.run([sys.executable, "-c", code + check], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
     assert "--wav" in done.stdout

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from rplab.cli import play as command
 from rplab.cli.main import main
-from rplab.play import audio
 from rplab.play.terminal import Terminal, TerminalScreen
 from rplab.tts.signal import rms_dbfs
 from rplab.tts.wav import read_wav
@@ -146,7 +145,7 @@ def test_terminal_ends_with_the_error_of_the_models(capsys):
 
 
 def test_korean_left_in_the_translation_gives_text_without_a_file(character_store, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("rplab.cli.play_models.LocalTranslator.translate", lambda self, texts: ["아직 한국어" for _ in texts])
+    monkeypatch.setattr("rplab.cli.play_models.LocalTranslator.translate", lambda _, texts: ["아직 한국어" for _ in texts])
 
     assert run(character_store, "--text", "안녕?", "--wav", str(tmp_path / "a.wav"), "--json") == 0
 
@@ -237,15 +236,3 @@ def test_character_folder_alone_is_enough(character_store, capsys):
 
     assert main(["play", "--character", str(folder), "--text", "안녕?", "--no-voice", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["text"] == REPLY
-
-
-def test_sink_that_is_not_there_falls_back_and_says_so(monkeypatch, tmp_path):
-    def gone(*_):
-        raise OSError("no PortAudio")
-
-    monkeypatch.setattr(audio, "_open_device", lambda name, *_: (_ for _ in ()).throw(audio.AudioError("gone")))
-
-    sink, note = audio.open_sink("auto", 8000, out=tmp_path)
-
-    assert isinstance(sink, audio.WavSink)
-    assert "turn-NNN.wav" in note
