@@ -233,15 +233,15 @@ def make_grpo_files(
 
 
 def write_together(files: Mapping[Path, Sequence[str]]) -> None:
-    """Replace several files: all are on disk before the first is put in place.
+    """Replace several files: all are on disk before the first is put in place (a device or pipe is written to directly).
 
     Raises:
         StorageError: Disk full or not writable; every target is unchanged then.
     """
-    waiting = {path: path.with_name(f".{path.name}.{os.getpid()}.ready") for path in files}
+    waiting = {path: path.with_name(f".{path.name}.{os.getpid()}.ready") for path in files if path.is_file() or not path.exists()}
     try:
         for path, chunks in files.items():
-            write_text(waiting[path], chunks)
+            write_text(waiting.get(path, path), chunks)
         for path, ready in waiting.items():
             os.replace(ready, path)
     finally:

@@ -40,6 +40,12 @@ _CASUAL = re.compile(
 )
 _POLITE_WORDS = frozenset({"네", "예", "아니요", "아뇨", "여보세요", "안녕하세요", "죄송해요", "저요"})
 _CASUAL_WORDS = frozenset({"응", "어", "아니", "그래", "왜", "뭐", "야", "안녕", "미안", "고마워", "자", "그치", "웅", "얘"})
+_INTERJECTIONS = frozenset({"네", "예", "응", "어", "아니", "그래", "왜", "뭐", "야", "자", "그치", "웅", "얘", "와", "저기"})
+"""Alone in a sentence they show a level only when nothing else does ("응? 뭐라고요?" is polite)."""
+_ENDS_IN_YO = re.compile(r"(?<!필)(?<!중)(?<!고)(?<!동)(?<!수)(?<!주)(?<!개)(?<!소)(?<!강)(?<!민)요$")
+"""요 after anything that is no noun in 요 (필요, 중요, 고요, ...)."""
+_CALL = re.compile(r"(?!뭐야|누구야|어디야|언제야|진짜야|바보야)[가-힣]{1,3}야")
+"""A name called (사야, 소마야); one word, so a copula is not told apart."""
 _POLITE_FORM = re.compile(r"(?:요|죠|니다|니까|시오|시다|나이다|소서|답니다|랍니다)$")
 _BLUNT_FORM = re.compile(r"^(?:오|소|으오|구려|는구려|시게)$")
 
@@ -55,7 +61,11 @@ def speech_level(text: str) -> Level:
     >>> speech_level("네, 알겠어요. 같이 가요!").value, speech_level("같이 가자.").value
     ('polite', 'casual')
     """
-    found = {sentence_level(sentence) for sentence in split_sentences(text)} - {Level.UNKNOWN}
+    sentences = split_sentences(text)
+    telling = [sentence for sentence in sentences if _bare(sentence) not in _INTERJECTIONS]
+    found = {sentence_level(sentence) for sentence in telling} - {Level.UNKNOWN}
+    if not found:
+        found = {sentence_level(sentence) for sentence in sentences} - {Level.UNKNOWN}
     if len(found) > 1:
         return Level.MIXED
     return found.pop() if found else Level.UNKNOWN
@@ -83,7 +93,10 @@ def _clause_level(bare: str, *, trails_off: bool) -> Level:
         return Level.POLITE
     if bare in _CASUAL_WORDS or _CASUAL.search(bare):
         return Level.CASUAL
-    return _level_by_morphemes(bare, trails_off=trails_off)
+    if _CALL.fullmatch(bare):
+        return Level.UNKNOWN
+    level = _level_by_morphemes(bare, trails_off=trails_off)
+    return Level.POLITE if level is Level.UNKNOWN and _ENDS_IN_YO.search(bare) else level
 
 
 def is_plain_narration(text: str) -> bool:

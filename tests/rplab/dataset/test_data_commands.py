@@ -209,7 +209,8 @@ def test_grpo_counts_tokens_through_the_chat_template(tmp_path, capsys):
     template = (
         "{%- for message in messages %}<s> {{ message.role }} {% if message.role == 'assistant' %}"
         "{%- generation %}{{ message.content }}"
-        "{%- endgeneration %}{% else %}{{ message.content }}{% endif %} </s> {% endfor %}{% if add_generation_prompt %}<s> assistant{% endif %}"
+        "{%- endgeneration %}{% else %}{{ message.content }}{% endif %} </s> {% endfor %}"
+        "{% if add_generation_prompt %}<s> assistant{% endif %}"
     )
     (folder / "chat_template.jinja").write_text(template)
     write(tmp_path / "in.jsonl", CHAT)

@@ -84,6 +84,19 @@ def test_both_levels_are_mixed_and_fragments_have_none():
     assert sentence_level("카즈키…") is Level.UNKNOWN
 
 
+def test_calls_and_interjections_do_not_decide():
+    for call in ("사야?", "소마야!", "하늘아!", "카즈키야?", "마이.", "코하루 씨?"):
+        assert speech_level(call) is Level.UNKNOWN, call
+    assert speech_level("응? 뭐라고요?") is Level.POLITE
+    assert speech_level("사야? 왜 그러세요?") is Level.POLITE
+    assert speech_level("네? 뭐라고?") is Level.CASUAL
+    assert speech_level("응.") is Level.CASUAL
+    assert speech_level("네?") is Level.POLITE
+    for line in ("책이요?", "왜요?", "그럼요.", "제 생각은요."):
+        assert speech_level(line) is Level.POLITE, line
+    assert speech_level("휴식은 필요.") is not Level.POLITE
+
+
 @pytest.mark.parametrize(
     ("text", "plain"),
     [
