@@ -133,8 +133,7 @@ class StochasticDuration(nn.Module):
         condition = self._condition(x, mask, speaker)
         posterior = condition + self.post_proj(self.post_convs(self.post_pre(durations), mask)) * mask
         noise = torch.randn(x.shape[0], 2, x.shape[2], device=x.device, dtype=x.dtype) * mask
-        z, log_q = noise, -_log_normal(noise, mask)
-        log_q = -log_q
+        z, log_q = noise, _log_normal(noise, mask)
         for flow in self.post_flows:
             z, log_det = flow(z, mask, posterior)
             log_q = log_q - log_det

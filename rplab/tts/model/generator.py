@@ -209,7 +209,7 @@ class Generator(nn.Module):
         return self.dec(self.flow(z_p, mask, speaker, reverse=True), speaker), frames
 
 
-def round_durations(log_durations: Tensor, length_scale: float) -> Tensor:
+def round_durations(log_durations: Tensor, length_scale: Tensor | float) -> Tensor:
     """Return whole frames per phone, rounded up as in VITS."""
     return torch.ceil(torch.exp(log_durations) * length_scale)
 

@@ -1,0 +1,204 @@
+"""The generator cut into the pieces that are exported: encoder, flow, decoder, and all of it in one.
+
+Split form: every random number is an input, durations are rounded and spread outside, so speech is seeded, its speed and
+rhythm are the runtime's business, and the decoder can run on pieces. Mono form: the de-facto signature of the family
+(`x_tst, x_tst_lengths, sid, tones, language, bert, style_vec, length_scale, sdp_ratio, noise_scale, noise_scale_w`).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rplab.tts.model.decoder import Decoder
+from rplab.tts.model.generator import Generator, round_durations
+from rplab.tts.model.layers import length_mask
+
+
+class EncoderGraph(nn.Module):
+    """Phones -> prior and log durations."""
+
+    INPUTS = ("phones", "tones", "languages", "bert", "style", "speaker_id", "duration_noise", "sdp_ratio")
+    OUTPUTS = ("mean", "log_deviation", "log_duration", "speaker")
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.enc_p, self.sdp, self.dp, self.emb_g = generator.enc_p, generator.sdp, generator.dp, generator.emb_g
+
+    def forward(
+        self,
+        phones: Tensor,
+        tones: Tensor,
+        languages: Tensor,
+        bert: Tensor,
+        style: Tensor,
+        speaker_id: Tensor,
+        duration_noise: Tensor,
+        sdp_ratio: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Encode one sentence.
+
+        Args:
+            phones: (1, T); `tones`, `languages` likewise.
+            tones: See `phones`.
+            languages: See `phones`.
+            bert: (1, 1024, T).
+            style: (1, 256).
+            speaker_id: (1,).
+            duration_noise: (1, 2, T), scaled.
+            sdp_ratio: (1,).
+        """
+        speaker = self.emb_g(speaker_id).unsqueeze(-1)
+        mask = torch.ones_like(bert[:, :1])
+        x, mean, logs = self.enc_p(phones, tones, languages, bert, style, mask, speaker)
+        stochastic = self.sdp.sample(x, mask, speaker, duration_noise)
+        log_duration = stochastic * sdp_ratio + self.dp(x, mask, speaker) * (1 - sdp_ratio)
+        return mean, logs, log_duration, speaker
+
+
+class FlowGraph(nn.Module):
+    """Prior sample -> latent frames."""
+
+    INPUTS = ("z_prior", "speaker")
+    OUTPUTS = ("z",)
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.flow = generator.flow
+
+    def forward(self, z_prior: Tensor, speaker: Tensor) -> Tensor:
+        """Map (1, C, S) for a speaker (1, C, 1)."""
+        return self.flow(z_prior, torch.ones_like(z_prior[:, :1]), speaker, reverse=True)
+
+
+class DecoderGraph(nn.Module):
+    """Latent frames -> waveform."""
+
+    INPUTS = ("z", "speaker")
+    OUTPUTS = ("audio",)
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.dec = generator.dec
+
+    def forward(self, z: Tensor, speaker: Tensor) -> Tensor:
+        """Decode (1, C, S) into (1, 1, S * hop)."""
+        return self.dec(z, speaker)
+
+
+class MonoGraph(nn.Module):
+    """The whole generator with the signature that other programs of the family call."""
+
+    INPUTS = (
+        "x_tst",
+        "x_tst_lengths",
+        "sid",
+        "tones",
+        "language",
+        "bert",
+        "style_vec",
+        "length_scale",
+        "sdp_ratio",
+        "noise_scale",
+        "noise_scale_w",
+    )
+    OUTPUTS = ("output",)
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(
+        self,
+        x_tst: Tensor,
+        x_tst_lengths: Tensor,
+        sid: Tensor,
+        tones: Tensor,
+        language: Tensor,
+        bert: Tensor,
+        style_vec: Tensor,
+        length_scale: Tensor,
+        sdp_ratio: Tensor,
+        noise_scale: Tensor,
+        noise_scale_w: Tensor,
+    ) -> Tensor:
+        """Speak a batch (B, T) into (B, 1, samples); noise is drawn inside."""
+        net = self.generator
+        speaker = net.speaker(sid)
+        mask = length_mask(x_tst_lengths, x_tst.shape[1])
+        x, mean, logs = net.enc_p(x_tst, tones, language, bert, style_vec, mask, speaker)
+        noise = torch.randn_like(x[:, :2]) * noise_scale_w
+        log_duration = net.log_durations(x, mask, speaker, noise, sdp_ratio)
+        ends = torch.cumsum((round_durations(log_duration, length_scale) * mask)[:, 0], dim=1)
+        lengths = ends[:, -1].clamp_min(1).long()
+        num_frames = _count(lengths.max())
+        index = (torch.arange(num_frames, device=x.device)[None, :, None] >= ends[:, None, :]).sum(dim=2)
+        index = index.clamp_max(x_tst.shape[1] - 1).unsqueeze(1).expand(-1, mean.shape[1], -1)
+        mean, logs = mean.gather(2, index), logs.gather(2, index)
+        frame_mask = length_mask(lengths, num_frames)
+        z_p = (mean + torch.randn_like(mean) * torch.exp(logs) * noise_scale) * frame_mask
+        z = net.flow(z_p, frame_mask, speaker, reverse=True)
+        return net.dec(z * frame_mask, speaker)
+
+
+def _count(value: Tensor) -> Any:
+    """Return a whole number that both exporters keep dynamic: a traced tensor, or a checked symbol."""
+    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return value
+    number = int(value.item())
+    torch._check(number >= 1)  # pyright: ignore[reportPrivateUsage] - tells the exporter what is known
+    return number
+
+
+def widen_decoder(decoder: Decoder) -> Decoder:
+    """Return a copy of a folded decoder with every convolution as a two-dimensional one of height 1, for `WideDecoderGraph`.
+
+    onnxruntime has blocked (NCHWc) kernels for two dimensions only: a quarter less time on one thread (spec/tts.md, F).
+    """
+    wide = copy.deepcopy(decoder)
+    _widen(wide)
+    return wide
+
+
+@torch.no_grad()
+def _widen(module: nn.Module) -> None:
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Conv1d | nn.ConvTranspose1d):
+            setattr(module, name, _two_dimensional(child))
+        else:
+            _widen(child)
+
+
+def _two_dimensional(layer: nn.Conv1d | nn.ConvTranspose1d) -> nn.Module:
+    kind = nn.Conv2d if isinstance(layer, nn.Conv1d) else nn.ConvTranspose2d
+    wide = kind(
+        layer.in_channels,
+        layer.out_channels,
+        (1, layer.kernel_size[0]),
+        stride=(1, layer.stride[0]),
+        padding=(0, int(layer.padding[0])),
+        dilation=(1, layer.dilation[0]),
+        bias=layer.bias is not None,
+    )
+    wide.weight.copy_(layer.weight.unsqueeze(2))
+    if layer.bias is not None and wide.bias is not None:
+        wide.bias.copy_(layer.bias)
+    return wide
+
+
+class WideDecoderGraph(nn.Module):
+    """`DecoderGraph` on two-dimensional convolutions; same inputs, same result."""
+
+    INPUTS = DecoderGraph.INPUTS
+    OUTPUTS = DecoderGraph.OUTPUTS
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.dec = widen_decoder(generator.dec)
+
+    def forward(self, z: Tensor, speaker: Tensor) -> Tensor:
+        """Decode (1, C, S) into (1, 1, S * hop)."""
+        return self.dec(z.unsqueeze(2), speaker.unsqueeze(2)).squeeze(2)
