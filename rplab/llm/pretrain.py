@@ -1,4 +1,4 @@
-"""Next-token training of the tiny base, all weights, in our own short loop.
+"""Next-token training of all weights of a tiny model, in our own short loop: the base, and the tiny translator.
 
 Documents are packed whole into one row a step and kept apart by the attention; weights and optimiser are float32,
 the arithmetic bfloat16. Everything is counted in steps, nothing in seconds, so the same seed gives the same model.
@@ -38,6 +38,8 @@ class Packed:
     """(1, T)."""
     borders: torch.Tensor
     """(documents + 1) int32 cumulative lengths."""
+    labels: torch.Tensor | None = None
+    """(1, T) what is learnt, -100 where nothing is; None: every token."""
 
     @property
     def positions(self) -> torch.Tensor:
@@ -77,7 +79,9 @@ def _pack(documents: Sequence[Sequence[int]]) -> Packed:
     return Packed(ids, lengths.cumsum(0).to(torch.int32))
 
 
-def pretrain(model: PreTrainedModel, rows: Sequence[Packed], settings: PretrainSettings, context: StageContext) -> list[float]:
+def pretrain(
+    model: PreTrainedModel, rows: Sequence[Packed], settings: PretrainSettings, context: StageContext, *, label: str = "base"
+) -> list[float]:
     """Train all weights of `model` in place, one row a step; return the loss of every step.
 
     Args:
@@ -85,6 +89,7 @@ def pretrain(model: PreTrainedModel, rows: Sequence[Packed], settings: PretrainS
         rows: One a step.
         settings: Rates and intervals.
         context: Progress, stop, checkpoints, metrics.
+        label: Name in progress lines and errors.
 
     Raises:
         TrainingError: The loss is no number.
@@ -104,10 +109,10 @@ def pretrain(model: PreTrainedModel, rows: Sequence[Packed], settings: PretrainS
             group["lr"] = rate
         loss = _train_step(model, optimiser, rows[step], settings.optimiser.max_grad_norm, device)
         if not math.isfinite(loss):
-            raise TrainingError(f"base: the loss is {loss} at step {step + 1}. Lower base.pretrain.optimiser.learning_rate")
+            raise TrainingError(f"{label}: the loss is {loss} at step {step + 1}. Lower optimiser.learning_rate")
         losses.append(loss)
         metrics.add(step + 1, {"loss": loss, "learning_rate": rate, "num_tokens": rows[step].ids.shape[1]})
-        context.progress(step + 1, len(rows), f"base: loss {loss:.3f}")
+        context.progress(step + 1, len(rows), f"{label}: loss {loss:.3f}")
         stopping = context.stop.is_set()
         if (step + 1) % settings.save_steps == 0 or stopping:
             _save(model, optimiser, root, step + 1)
@@ -145,7 +150,7 @@ def _train_step(model: PreTrainedModel, optimiser: torch.optim.AdamW, row: Packe
             max_length_k=longest,
             use_cache=False,
         ).logits
-    targets = ids[0, 1:].clone()
+    targets = (row.ids if row.labels is None else row.labels)[0, 1:].to(device, copy=True)
     targets[borders[1:-1].long() - 1] = -100  # the first token of a document follows from nothing
     loss = torch.nn.functional.cross_entropy(logits[0, :-1].float(), targets)
     loss.backward()

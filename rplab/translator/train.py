@@ -1,4 +1,4 @@
-"""Stage `translator`: the SFT of `rplab.llm.sft` on KO->JA pairs, then its merge.
+"""Stage `translator`: the SFT of `rplab.llm.sft` on KO->JA pairs and its merge, or every weight of a tiny model.
 
 Prompt and answer are tokenised apart, as inference does, and the answer is learnt with its end of turn (the predecessor's
 translator never learnt to stop: its end token was the padding token, and padding was masked). The result is one
@@ -7,23 +7,30 @@ folder that holds all that play needs: weights, tokenizer, template, prompt.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rplab.errors import DataError
 from rplab.jsonl import JsonValue, read_rows, write_rows
 from rplab.llm.adapter import new_adapter, save_adapter
-from rplab.llm.config import MergeConfig, SftConfig
+from rplab.llm.config import MergeConfig, PretrainSettings, SftConfig
+from rplab.llm.heldout import measure_loss
 from rplab.llm.lineage import Lineage, model_fingerprint, write_lineage
 from rplab.llm.merge import merge_adapter
 from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_libraries
+from rplab.llm.pretrain import Packed, pretrain
 from rplab.llm.rows import file_digest, view_path
 from rplab.llm.sft import PROBES, fit_adapter
-from rplab.llm.template import Example, encode_completion, render, template_hash
+from rplab.llm.template import Example, encode_completion, pad_id, render, template_hash
+from rplab.seeding import derive
 from rplab.stage import StageContext, Stats
 from rplab.text.korean import has_hangul
 from rplab.translator.config import TranslatorConfig
@@ -42,6 +49,8 @@ class Pairs:
     read: int = 0
     dropped: Counter[str] = field(default_factory=Counter[str])
     """Reason -> rows."""
+    digest: str = ""
+    """sha256 of the file."""
 
     def as_stats(self) -> dict[str, JsonValue]:
         """Return the counts as JSON."""
@@ -54,10 +63,10 @@ def train_translator(config: TranslatorConfig, inputs: Mapping[str, Path], conte
     Args:
         config: Settings.
         inputs: `base` (model) and `dataset` (views/translation).
-        context: Writes model/ (with translator.json), parity.json and logs/metrics.jsonl; checkpoints survive a kill.
+        context: Writes model/ (with translator.json), parity.json (`lora`) and logs/metrics.jsonl; checkpoints survive a kill.
 
     Returns:
-        Row counts, loss before and after, parity of the merge.
+        Row counts, loss before and after, parity of the merge (`lora`).
 
     Raises:
         DataError: The view is missing or has no usable pair.
@@ -69,14 +78,23 @@ def train_translator(config: TranslatorConfig, inputs: Mapping[str, Path], conte
     base = model_folder(inputs["base"])
     tokenizer = load_tokenizer(base)
     prompt = TranslationPrompt()
-    train_path = view_path(inputs["dataset"], "translation", "train")
-    train = load_pairs(train_path, tokenizer, prompt, config.max_length)
+    train = load_pairs(view_path(inputs["dataset"], "translation", "train"), tokenizer, prompt, config.max_length)
     held = load_pairs(view_path(inputs["dataset"], "translation", "eval"), tokenizer, prompt, config.max_length)
 
-    model = new_adapter(load_model(base, config.precision, config.attention), config.lora, config.seed)
-    sft = SftConfig(**config.model_dump())
-    fit = fit_adapter(model, tokenizer, train.examples, held.examples[: config.eval_rows], sft, context, label="translator")
+    train_weights = _train_full if config.method == "full" else _train_adapter
+    stats = train_weights(config, inputs, train, held, tokenizer, context)
+    prompt.save(context.out / "model")
+    return {"method": config.method, "train_pairs": train.as_stats(), "eval_pairs": held.as_stats(), **stats}
 
+
+def _train_adapter(
+    config: TranslatorConfig, inputs: Mapping[str, Path], train: Pairs, held: Pairs, tokenizer: Any, context: StageContext
+) -> Stats:
+    """Train an adapter as SFT does, and merge it."""
+    base = model_folder(inputs["base"])
+    model = new_adapter(load_model(base, config.precision, config.attention), config.lora, config.seed)
+    sft = SftConfig(**config.model_dump(exclude={"method"}))
+    fit = fit_adapter(model, tokenizer, train.examples, held.examples[: config.eval_rows], sft, context, label="translator")
     artefact = context.resume / "trained"
     save_adapter(model, artefact / "adapter")
     write_lineage(
@@ -86,15 +104,76 @@ def train_translator(config: TranslatorConfig, inputs: Mapping[str, Path], conte
             base=model_fingerprint(base),
             precision=config.precision,
             template=template_hash(str(tokenizer.chat_template)),
-            data=file_digest(train_path),
+            data=train.digest,
             steps=fit.steps,
         ),
     )
     write_rows(artefact / "probe.jsonl", ({"text": text} for text in held.texts[:PROBES]))
     del model
     merged = merge_adapter(MergeConfig(), {"base": inputs["base"], "adapter": artefact}, replace(context, resume=artefact))
-    prompt.save(context.out / "model")
-    return {"train_pairs": train.as_stats(), "eval_pairs": held.as_stats(), **fit.stats, "merge": dict(merged)}
+    return {**fit.stats, "merge": dict(merged)}
+
+
+def _train_full(
+    config: TranslatorConfig, inputs: Mapping[str, Path], train: Pairs, held: Pairs, tokenizer: Any, context: StageContext
+) -> Stats:
+    """Train every weight, and save the model as bfloat16."""
+    base = model_folder(inputs["base"])
+    model = load_model(base, "fp32", config.attention)
+    model.requires_grad_(True)
+    pad = pad_id(tokenizer)
+    before = measure_loss(model, held.examples[: config.eval_rows], pad)
+    rows = pack_pairs(train.examples, config)
+    settings = PretrainSettings(optimiser=config.optimiser, save_steps=config.save_steps)
+    losses = pretrain(model, rows, settings, context, label="translator")
+    after = measure_loss(model, held.examples[: config.eval_rows], pad)
+    model.to(torch.bfloat16).save_pretrained(str(context.out / "model"))  # type: ignore[arg-type]
+    tokenizer.save_pretrained(str(context.out / "model"))
+    return {
+        "steps": len(losses),
+        "tokens": sum(row.ids.shape[1] for row in rows),
+        "loss_first": round(losses[0], 4),
+        "loss_last": round(losses[-1], 4),
+        "eval_loss_before": round(before.mean, 5),
+        "eval_loss_after": round(after.mean, 5),
+        "trainable_parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def pack_pairs(examples: Sequence[Example], config: TranslatorConfig) -> list[Packed]:
+    """Pack pairs, shuffled anew every epoch, into one row an optimiser step; a row holds whole pairs."""
+    budget = config.rows_per_step * config.accumulation_steps * config.max_length
+    rows: list[Packed] = []
+    current: list[Example] = []
+    size = 0
+    for example in _draw(examples, config):
+        if current and size + len(example.input_ids) > budget:
+            rows.append(_pack(current))
+            current, size = [], 0
+            if len(rows) == config.max_steps:
+                return rows
+        current.append(example)
+        size += len(example.input_ids)
+    return [*rows, _pack(current)]
+
+
+def _draw(examples: Sequence[Example], config: TranslatorConfig) -> Iterator[Example]:
+    """Yield `epochs` rounds of the examples; without end when `max_steps` says when to stop."""
+    wanted = math.inf if config.max_steps else round(config.epochs * len(examples))
+    for epoch in itertools.count():
+        order = list(range(len(examples)))
+        derive(config.seed, "translator", "epoch", epoch).shuffle(order)
+        for place, index in enumerate(order):
+            if epoch * len(examples) + place >= wanted:
+                return
+            yield examples[index]
+
+
+def _pack(examples: Sequence[Example]) -> Packed:
+    lengths = torch.tensor([0, *(len(example.input_ids) for example in examples)])
+    ids = torch.tensor([[token for example in examples for token in example.input_ids]])
+    labels = torch.tensor([[label for example in examples for label in example.labels]])
+    return Packed(ids, lengths.cumsum(0).to(torch.int32), labels)
 
 
 def load_pairs(path: Path, tokenizer: Any, prompt: TranslationPrompt, max_length: int) -> Pairs:
@@ -109,7 +188,7 @@ def load_pairs(path: Path, tokenizer: Any, prompt: TranslationPrompt, max_length
     Raises:
         DataError: No such file, a row without texts, or no usable pair.
     """
-    pairs = Pairs()
+    pairs = Pairs(digest=file_digest(path) if path.is_file() else "")
     for number, row in read_rows(path):
         pairs.read += 1
         source, target = row.get("input"), row.get("output")

@@ -1,5 +1,6 @@
 """The translator is trained, merged, and usable from its folder alone; a stopped run ends with the same bytes."""
 
+import itertools
 import json
 import shutil
 
@@ -17,7 +18,7 @@ from rplab.stage import StageContext
 from rplab.translator.config import TranslatorConfig, TranslatorEvalConfig, TranslatorGates
 from rplab.translator.evaluate import evaluate_translator
 from rplab.translator.prompt import TranslationPrompt
-from rplab.translator.train import load_pairs, train_translator
+from rplab.translator.train import load_pairs, pack_pairs, train_translator
 
 PLACES = [("항구에서", "港で"), ("서점에서", "本屋で"), ("정원에서", "庭で"), ("시장에서", "市場で")]
 DEEDS = [("책을 읽어", "本を読む"), ("차를 마셔", "茶を飲む"), ("노래를 불러", "歌を歌う"), ("별을 봐", "星を見る")]
@@ -64,18 +65,21 @@ def inputs(tmp_path_factory):
     return {"base": root / "base", "dataset": root / "dataset"}
 
 
-def run(inputs, root, report=lambda _: None):
+def make_context(root, report=lambda _: None):
     for name in ("out", "resume"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    context = StageContext(root / "out", root / "resume", report)
-    return train_translator(CONFIG, inputs, context), context
+    return StageContext(root / "out", root / "resume", report)
+
+
+@pytest.fixture(scope="module", params=["lora", "full"])
+def config(request):
+    return CONFIG.model_copy(update={"method": request.param})
 
 
 @pytest.fixture(scope="module")
-def trained(inputs, tmp_path_factory):
-    root = tmp_path_factory.mktemp("trained")
-    stats, _ = run(inputs, root)
-    return root / "out", stats
+def trained(inputs, config, tmp_path_factory):
+    context = make_context(tmp_path_factory.mktemp("trained"))
+    return context.out, train_translator(config, inputs, context)
 
 
 def test_training_learns_and_counts_what_it_drops(trained):
@@ -83,7 +87,7 @@ def test_training_learns_and_counts_what_it_drops(trained):
 
     assert stats["train_pairs"] == {"read": 31, "kept": 28, "dropped": {"empty": 1, "hangul_in_japanese": 1, "no_korean": 1}}
     assert stats["eval_loss_after"] < stats["eval_loss_before"]
-    assert stats["merge"]["passed"]
+    assert stats["steps"] == 6
 
 
 def test_answer_is_learnt_with_its_end_of_turn_and_the_prompt_is_not(inputs, tmp_path):
@@ -119,21 +123,30 @@ def test_folder_alone_translates_and_evaluation_reports(trained, inputs, tmp_pat
     assert "200 pairs were wanted" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
-def test_stopped_training_goes_on_to_the_same_bytes(trained, inputs, tmp_path):
+def test_stopped_training_goes_on_to_the_same_bytes(trained, config, inputs, tmp_path):
     def stop_at_third(progress):
         if progress.done == 3:
-            context_holder[0].stop.set()
+            stopped.stop.set()
 
-    for name in ("out", "resume"):
-        (tmp_path / name).mkdir()
-    context = StageContext(tmp_path / "out", tmp_path / "resume", stop_at_third)
-    context_holder = [context]
-
+    stopped = make_context(tmp_path, stop_at_third)
     with pytest.raises(StageInterrupted):
-        train_translator(CONFIG, inputs, context)
-    _, resumed = run(inputs, tmp_path)
+        train_translator(config, inputs, stopped)
+    train_translator(config, inputs, make_context(tmp_path))
 
-    assert content_digest(list_files(resumed.out)) == content_digest(list_files(trained[0]))
+    assert content_digest(list_files(tmp_path / "out")) == content_digest(list_files(trained[0]))
+
+
+def test_packed_rows_hold_whole_pairs_and_every_pair_each_epoch(inputs, tmp_path):
+    examples = load_pairs(
+        inputs["dataset"] / "views" / "translation" / "train.jsonl", make_tokenizer(tmp_path), TranslationPrompt(), 256
+    ).examples
+
+    rows = pack_pairs(examples, CONFIG.model_copy(update={"max_steps": None, "epochs": 2}))
+
+    assert sum(row.ids.shape[1] for row in rows) == 2 * sum(len(example.input_ids) for example in examples)
+    assert all(row.ids.shape[1] <= 512 for row in rows)
+    starts = {tuple(row.ids[0, a:b].tolist()) for row in rows for a, b in itertools.pairwise(row.borders.tolist())}
+    assert starts == {tuple(example.input_ids) for example in examples}
 
 
 def test_view_without_usable_pairs_is_an_error(tmp_path):
