@@ -135,7 +135,7 @@ JA: dict[str, _Ja] = {
     "prog": _te("いるよ", "います"),
     "progp": _te("いたよ", "いました"),
     "progq": _te("いる", "いますか"),
-    "seem": _look("だね", "です"),
+    "seem": _look("だよ", "です"),
     "ne": _tail(_bare, "ね", "ね"),
     "nep": _tail(_past, "ね", "ね"),
     "ji": _tail(_bare, "よね", "よね"),

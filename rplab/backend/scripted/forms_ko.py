@@ -21,7 +21,10 @@ def _levels(casual: Callable[[str], str], formal: Callable[[str], str] | None = 
     def render(stem: str, _pos: str, level: Level) -> str:
         if level == "h" and formal is not None:
             return formal(stem)
-        return casual(stem) + ("" if level == "c" else "요")
+        text = casual(stem)
+        if level == "c":
+            return text
+        return (text[:-1] + "에요") if text.endswith("아니야") else text + "요"
 
     return render
 

@@ -19,7 +19,7 @@ from typing import TypeVar
 from rplab.backend.scripted.forms import COPULA
 from rplab.backend.scripted.forms_ko import Level
 from rplab.backend.scripted.hangul import final, fit_particle, is_syllable
-from rplab.backend.scripted.lexicon import Category, Lexicon, Noun, Predicate, Words, load_lexicon
+from rplab.backend.scripted.lexicon import Action, Category, Lexicon, Noun, Predicate, Words, load_lexicon
 from rplab.errors import ConfigError
 
 GENRES = ("연애물", "비극", "육성물", "성장물", "심리 시뮬레이션")
@@ -100,6 +100,8 @@ class Scene:
     topic: Noun | None = None
     names: dict[str, Words] = field(default_factory=dict)
     """Slots that are given: you, me, place."""
+    action: Action | None = None
+    """What the other side wants to do with the topic, when that is known: `{do}` is this then."""
     inner: dict[str, Predicate] = field(default_factory=dict)
     """Predicates that are given: face, move."""
 
@@ -173,12 +175,13 @@ class Scene:
         category, topic = self.category, self.topic
         assert topic is not None
         if base == "do":
-            return self.choose(category.actions).on(topic)
+            action = self.action or self.choose(category.actions)
+            return action.on(topic)
         if base == "gift":
             return self.choose(category.gifts).on(topic)
         if base == "adj":
             return self.choose(category.adjectives)
-        if base == "np" and self.chance(0.5):
+        if base == "np" and " " not in topic.ko and self.chance(0.5):
             adjective = self.choose(category.adjectives).inflect("adn", "c")
             return Words(f"{adjective.ko} {topic.ko}", adjective.ja + topic.ja)
         return topic

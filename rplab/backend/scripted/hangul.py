@@ -30,6 +30,11 @@ def is_syllable(char: str) -> bool:
     return _FIRST <= ord(char) <= _LAST
 
 
+def initial(char: str) -> int:
+    """Return the index of a Hangul syllable's first consonant; -1 for other characters."""
+    return (ord(char) - _FIRST) // 588 if is_syllable(char) else -1
+
+
 def vowel(char: str) -> str:
     """Return the vowel of a Hangul syllable."""
     return _VOWELS[(ord(char) - _FIRST) // 28 % 21]

@@ -7,7 +7,8 @@ import re
 from functools import cache
 from typing import Literal, TypeAlias
 
-from rplab.backend.scripted.lexicon import Noun, Words, load_lexicon
+from rplab.backend.scripted.hangul import initial
+from rplab.backend.scripted.lexicon import Action, Noun, Words, load_lexicon
 
 Mood: TypeAlias = Literal["warm", "shy", "calm", "guarded", "cold", "sad", "tense", "firm"]
 Polarity: TypeAlias = Literal["pos", "neg"]
@@ -36,13 +37,33 @@ GENRE_CATEGORIES: dict[str, tuple[str, ...]] = {
     "심리 시뮬레이션": ("feeling", "feeling", "memory", "secret", "sound", "room", "reading", "vow", "item", "weather"),
 }
 GENRE_MOOD: dict[str, Mood] = {"연애물": "shy", "비극": "sad", "육성물": "firm", "성장물": "firm", "심리 시뮬레이션": "tense"}
+STAGE_CATEGORIES: dict[str, tuple[str, ...]] = {
+    "confession": ("sky", "item", "plant", "reading", "sound", "place"),
+    "drill": ("skill",),
+    "rescue": ("danger",),
+    "truth": ("feeling", "secret", "memory"),
+    "crisis": ("feeling",),
+}
+"""What a staged scene is about; another topic gives way when the scene begins."""
+PLEASANT = GENRE_CATEGORIES["연애물"]
+"""What a change of topic turns to."""
+_ACT_MOOD: dict[str, Mood] = {
+    "doubt": "cold",
+    "worry": "calm",
+    "sorry": "sad",
+    "thanks": "warm",
+    "resolve": "firm",
+    "encourage": "warm",
+    "confess": "shy",
+    "request": "calm",
+}
 PERIL = frozenset({"danger", "weather"})
 PLACES = frozenset({"place", "room", "spot"})
 HERE = Words("이곳", "ここ")
 """A place that the lexicon does not know."""
 
 _AFTER = r"(?=은|는|이|가|을|를|에|의|과|와|도|만|로|으로|라|까지|부터|보다|처럼|나|이나|랑|이랑|조차|마저|뿐|들|야|예|였|[^가-힣]|$)"
-_AMBIGUOUS = frozenset({"눈", "배", "문", "말", "책"})
+_AMBIGUOUS = frozenset({"배", "책", "상처"})
 """Also parts of the body and the like: taken from speech only."""
 
 _ACTS: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -89,9 +110,11 @@ def find_act(speech: str, topic: Noun | None) -> str:
     return act
 
 
-def draw_topic(rng: random.Random, genre: str, era: str, *, without: frozenset[str] = frozenset()) -> Noun:
-    """Draw something that the genre likes to talk about and the era knows."""
-    names = GENRE_CATEGORIES.get(genre, GENRE_CATEGORIES["연애물"])
+def draw_topic(
+    rng: random.Random, genre: str, era: str, *, without: frozenset[str] = frozenset(), categories: tuple[str, ...] = ()
+) -> Noun:
+    """Draw something that the genre likes to talk about (or of the given categories) and the era knows."""
+    names = categories or GENRE_CATEGORIES.get(genre, GENRE_CATEGORIES["연애물"])
     noun: Noun | None = None
     for _ in range(4):
         nouns = _nouns(names[int(rng.random() * len(names))], era)
@@ -112,10 +135,26 @@ def _places(era: str) -> tuple[Noun, ...]:
     return _nouns("place", era) + _nouns("room", era)
 
 
+def find_action(speech: str, topic: Noun) -> Action | None:
+    """Return what a line does with its topic, found by the particle and the first sound of the verb, or None."""
+    best, best_score = None, 0.0
+    for action in load_lexicon().categories[topic.category].actions:
+        lemma = action.predicate.ko
+        head = action.on(topic).before_ko
+        at = speech.find(head)
+        if at < 0 or not (rest := speech[at + len(head) :]):
+            continue
+        common = next((i for i, (a, b) in enumerate(zip(rest, lemma, strict=False)) if a != b), min(len(rest), len(lemma)))
+        score = common + 0.5 * (common < len(lemma) and common < len(rest) and initial(rest[common]) == initial(lemma[common]))
+        if score > best_score:
+            best, best_score = action, score
+    return best
+
+
 def find_place(text: str, rng: random.Random, era: str) -> Words:
     """Return the place that a text names; one of the era when there is no text."""
     known = [noun for noun in find_topics(text) if noun.category in PLACES]
-    if not known and text.strip():
+    if not known and text.strip():  # a place of its own, which no random one may contradict
         return HERE
     noun = known[-1] if known else _places(era)[int(rng.random() * len(_places(era)))]
     return Words(noun.ko, noun.ja)
@@ -152,6 +191,24 @@ def choose_mood(rng: random.Random, genre: str, relation: str, intent: str, acti
 
 def _own(genre: str) -> Mood:
     return GENRE_MOOD.get(genre, "calm")
+
+
+def mood_of_act(act: str, topic: Noun, mood: Mood) -> Mood:
+    """Return how somebody looks who says this: nobody laughs while making a reproach or fleeing from a fire."""
+    if topic.category in PERIL:
+        return "tense"
+    if act not in _ACT_MOOD and mood == "cold":
+        return "calm"
+    return _ACT_MOOD.get(act, mood)
+
+
+def agree(mood: Mood, polarity: Polarity, topic: Noun) -> Mood:
+    """Return a mood that does not contradict the answer."""
+    if polarity == "neg" and mood in ("warm", "shy", "firm"):
+        return "guarded" if mood == "firm" else "calm"
+    if polarity == "pos" and mood == "cold":
+        return "guarded"
+    return "tense" if topic.category in PERIL and mood in ("warm", "shy") else mood
 
 
 def choose_polarity(rng: random.Random, relation: str, intent: str) -> Polarity:

@@ -21,6 +21,13 @@ _FIELDS = (
     *("player_influence", "rise_condition", "fall_condition", "growth_factor", "speech_habit", "dark_signal"),
 )
 _NUM_TRAITS = 3
+_SUBJECTS: dict[str, tuple[str, ...]] = {
+    "연애물": ("item", "memory", "dream", "secret", "vow", "reading", "plant", "sky"),
+    "비극": ("parting", "memory", "vow", "danger", "secret", "item"),
+    "육성물": ("skill", "skill", "dream"),
+    "성장물": ("dream", "skill", "secret"),
+    "심리 시뮬레이션": ("memory", "secret", "feeling", "vow"),
+}
 
 
 @cache
@@ -32,9 +39,10 @@ def _drafts() -> dict[str, tuple[str, ...]]:
 def fill_scenario(slots: ScenarioSlots, seed: int) -> dict[str, Any]:
     """Return the free-text fields of a scenario (the fields of `rplab.dialogue.draft.Draft`)."""
     rng = random.Random(seed)
-    known = find_topics(slots.start_frame)
-    topic = known[0] if known and rng.random() < 0.5 else draw_topic(rng, slots.genre, slots.era)
-    other = draw_topic(rng, slots.genre, slots.era, without=frozenset({topic.ko}))
+    subjects = _SUBJECTS.get(slots.genre, ())
+    known = [noun for noun in find_topics(slots.start_frame) if noun.category in subjects]
+    topic = known[0] if known and rng.random() < 0.5 else draw_topic(rng, slots.genre, slots.era, categories=subjects)
+    other = draw_topic(rng, slots.genre, slots.era, without=frozenset({topic.ko}), categories=subjects)
     place = find_place(slots.start_frame, rng, slots.era)
     draft: dict[str, Any] = {name: _phrase(rng, name, topic, other, place, slots.era) for name in _FIELDS}
     draft["driver"] = _phrase(rng, f"driver/{slots.genre}", topic, other, place, slots.era)

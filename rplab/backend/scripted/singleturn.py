@@ -10,15 +10,19 @@ from rplab.backend.scripted.grammar import ERAS, Scene
 from rplab.backend.scripted.lexicon import Noun, Words
 from rplab.backend.scripted.lines import Reply, bigrams, call, choose_level, narrate, speak
 from rplab.backend.scripted.moods import (
+    HERE,
     PERIL,
     PLACES,
     Mood,
+    agree,
     choose_act,
     choose_mood,
     choose_polarity,
     draw_topic,
+    find_action,
     find_place,
     find_topics,
+    mood_of_act,
 )
 from rplab.character import Person, Register
 
@@ -69,6 +73,8 @@ def fill_singleturn(slots: SingleTurnSlots, seed: int) -> dict[str, Any]:
     topic = _topic(rng, slots, background, era)
     polite = slots.register is Register.POLITE
     place = find_place(slots.location, rng, era)
+    if place.ko == topic.ko:
+        place = HERE
     relation = next((name for name, words in _RELATION_WORDS.items() if any(w in slots.relationship for w in words)), "친밀")
     intent = "rise" if rng.random() < 0.72 else "fall"
     act = choose_act(rng, _ACTS.get(slots.genre, _ACTS["연애물"]), topic)
@@ -79,7 +85,8 @@ def fill_singleturn(slots: SingleTurnSlots, seed: int) -> dict[str, Any]:
     said = speak(player, ((player.bank("open", act),),))
     if player.chance(0.2):
         said = call(player, said)
-    action = narrate(player, choose_mood(rng, slots.genre, "친밀", "rise", "")) if slots.user_format == "action_plus_dialogue" else None
+    mood = mood_of_act(act, topic, choose_mood(rng, slots.genre, "친밀", "rise", ""))
+    action = narrate(player, mood) if slots.user_format == "action_plus_dialogue" else None
 
     reply = react(slots, rng, act, topic, era=era, relation=relation, intent=intent, place=place, said=said)
     assert reply.narration is not None
@@ -106,7 +113,9 @@ def react(
     if natural and relation != "적대" and scene.chance(0.45):
         mood = natural
     polarity = choose_polarity(rng, relation, intent)
-    heard = "danger" if topic.category in PERIL and act in ("tell", "notice", "news") else "tell" if act == "news" else act
+    mood = agree(mood, polarity, topic)
+    heard = hear(act, said.ko, topic)
+    scene.action = find_action(said.ko, topic)
     scene.level = choose_level(scene, polite)
     parts: list[tuple[str, ...]] = [(scene.bank("re", heard, polarity),)]
     if scene.chance(0.6):
@@ -115,6 +124,15 @@ def react(
     if scene.chance(0.15):
         speech = call(scene, speech)
     return Reply(narrate(scene, mood), speech)
+
+
+def hear(act: str, said: str, topic: Noun) -> str:
+    """Return what the answer answers to: a piece of news is told, a question why is a reproach."""
+    if act == "ask" and said.startswith(("왜", "어째서")):
+        return "doubt"
+    if topic.category in PERIL and act in ("tell", "notice", "news"):
+        return "danger"
+    return "tell" if act == "news" else act
 
 
 def guess_era(text: str) -> str:

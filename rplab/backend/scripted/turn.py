@@ -10,15 +10,21 @@ from rplab.backend.scripted.grammar import Scene
 from rplab.backend.scripted.lexicon import Noun
 from rplab.backend.scripted.lines import Reply, bigrams, call, choose_level, narrate, speak
 from rplab.backend.scripted.moods import (
+    HERE,
     PLACES,
+    PLEASANT,
+    STAGE_CATEGORIES,
     Mood,
+    agree,
     choose_act,
     choose_mood,
     choose_polarity,
     draw_topic,
     find_act,
+    find_action,
     find_place,
     find_topics,
+    mood_of_act,
     spoken,
 )
 from rplab.backend.scripted.singleturn import address, person
@@ -35,6 +41,10 @@ _OPENERS: dict[str, tuple[str, ...]] = {
 }
 _HOLD_TOPIC_SHARE = 0.6
 """How often the player stays with the topic of the last turn."""
+
+
+_TAIL_SHARE = 0.65
+"""How often a second sentence, of the mood only, follows the answer."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,8 @@ def fill_turn(slots: TurnSlots, seed: int) -> Reply:
     scene = Scene(rng, "c", slots.genre, slots.era, man=me.gender == "남성", topic=now.topic)
     scene.names = {"me": person(me), "you": address(you, polite), "place": find_place(slots.place, rng, slots.era)}
     scene.level = choose_level(scene, polite)
+    if scene.names["place"].ko == now.topic.ko:
+        scene.names["place"] = HERE
     mood, parts = _player(scene, slots, now) if slots.speaker == "player" else _protagonist(scene, slots, now)
     speech = speak(scene, parts, now.recent)
     if scene.chance(0.12) and you.name not in speech.ko:
@@ -71,17 +83,27 @@ def _read(slots: TurnSlots, rng: random.Random) -> _Situation:
     if not found:
         found = [noun for turn in reversed(slots.recent[:-1]) for noun in find_topics(spoken(turn))]
     found = [noun for noun in found if noun.category not in PLACES] or found
-    topic = found[-1] if found else draw_topic(rng, slots.genre, slots.era)
+    topic = found[0] if found else draw_topic(rng, slots.genre, slots.era)
+    fitting = STAGE_CATEGORIES.get(_theme(slots), ())
+    if fitting and topic.category not in fitting:
+        topic = draw_topic(rng, slots.genre, slots.era, categories=fitting)
     act = find_act(speech, topic) if speech else ""
     kind = SCENE_KINDS.get(slots.genre, "confession")
     return _Situation(topic, act, kind, tuple(bigrams(spoken(turn)) for turn in slots.recent))
+
+
+def _theme(slots: TurnSlots) -> str:
+    """Return the kind of staged scene that runs, `crisis`, or "" in an ordinary turn."""
+    if slots.action.startswith(("SCENE_", "AFTERMATH_SCENE")):
+        return SCENE_KINDS.get(slots.genre, "confession")
+    return "crisis" if "CRISIS" in slots.action or slots.state == "CRISIS" else ""
 
 
 def _player(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, list[tuple[str, ...]]]:
     """Choose what the player says: the next step of a staged scene, or something that moves the story."""
     action = slots.action
     if staged := _staged(action, now.kind, "player"):
-        return _SCENE_MOOD[now.kind], [(staged,)]
+        return _staged_mood(now.kind, action), [(staged,)]
     if "CRISIS" in action or slots.state == "CRISIS":
         return "calm", [("crisis/after" if action.startswith("AFTERMATH") else "crisis/player",)]
     parts: list[tuple[str, ...]] = []
@@ -94,7 +116,7 @@ def _player(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, list
     opener = choose_act(scene.rng, _OPENERS.get(action, _OPENERS["EVENT"]), scene.topic)
     parts.append((scene.bank("open", opener),))
     mood = choose_mood(scene.rng, slots.genre, slots.relation, slots.intent, action)
-    return mood, parts
+    return mood_of_act(opener, scene.topic, mood), parts
 
 
 def _protagonist(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, list[tuple[str, ...]]]:
@@ -102,21 +124,29 @@ def _protagonist(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood,
     action = slots.action
     mood = choose_mood(scene.rng, slots.genre, slots.relation, slots.intent, action)
     if slots.avoid:
-        scene.topic = draw_topic(scene.rng, slots.genre, slots.era, without=frozenset({now.topic.ko}))
+        scene.topic = draw_topic(scene.rng, slots.genre, slots.era, without=frozenset({now.topic.ko}), categories=PLEASANT)
         return "calm", [("avoid",), ("avoid/turn",)]
     if staged := _staged(action, now.kind, "protagonist"):
-        return _SCENE_MOOD[now.kind], [(staged,)]
+        mood = _staged_mood(now.kind, action)
+        return mood, _maybe_tail(scene, [(staged,)], mood)
     if action.startswith("CRISIS"):
-        return "tense", [("crisis/protagonist",)]
+        return "tense", _maybe_tail(scene, [("crisis/protagonist",)], "tense")
     if action.startswith("AFTERMATH_CRISIS"):
-        return "sad", [("crisis/after",)]
+        return "sad", _maybe_tail(scene, [("crisis/after",)], "calm")
     if not now.act:
         return mood, [(scene.bank("re", "hello", choose_polarity(scene.rng, slots.relation, slots.intent)),)]
     polarity = choose_polarity(scene.rng, slots.relation, slots.intent)
-    parts: list[tuple[str, ...]] = [(scene.bank("re", now.act, polarity),)]
-    if scene.chance(0.65):
-        parts.append((f"tail/{mood}",))
-    return mood, parts
+    mood = agree(mood, polarity, now.topic)
+    scene.action = find_action(spoken(slots.recent[-1]), now.topic)
+    return mood, _maybe_tail(scene, [(scene.bank("re", now.act, polarity),)], mood)
+
+
+def _maybe_tail(scene: Scene, parts: list[tuple[str, ...]], mood: Mood) -> list[tuple[str, ...]]:
+    return [*parts, (f"tail/{mood}",)] if scene.chance(_TAIL_SHARE) else parts
+
+
+def _staged_mood(kind: str, action: str) -> Mood:
+    return "warm" if action.startswith("AFTERMATH") else _SCENE_MOOD[kind]
 
 
 def _staged(action: str, kind: str, speaker: str) -> str:
