@@ -58,7 +58,7 @@ _ACT_MOOD: dict[str, Mood] = {
     "request": "calm",
 }
 PERIL = frozenset({"danger", "weather"})
-PLACES = frozenset({"place", "room", "spot"})
+PLACES = frozenset({"place", "room", "spot", "way"})
 HERE = Words("이곳", "ここ")
 """A place that the lexicon does not know."""
 
@@ -67,6 +67,7 @@ _AMBIGUOUS = frozenset({"배", "책", "상처"})
 """Also parts of the body and the like: taken from speech only."""
 
 _ACTS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("news", re.compile(r"근처에서|쪽에서|소식|칭찬했|부탁받|쪽지|두고 갔|남아 있|바뀌었|다 같이|갇힌|서두르고 있")),
     ("thanks", re.compile(r"고마|고맙|감사")),
     ("sorry", re.compile(r"미안|죄송")),
     ("worry", re.compile(r"표정이|창백|지쳐 보|기운이 없|말수가|손이 차|걱정(?:했|하고 있었)|괜찮(?:아|으세요|아요)\?")),
@@ -209,6 +210,14 @@ def agree(mood: Mood, polarity: Polarity, topic: Noun) -> Mood:
     if polarity == "pos" and mood == "cold":
         return "guarded"
     return "tense" if topic.category in PERIL and mood in ("warm", "shy") else mood
+
+
+def tail_of(mood: Mood, polarity: Polarity, topic: Noun) -> Mood:
+    """Return the mood of a second sentence: resolve and fear do not go with a cup of tea."""
+    light = load_lexicon().categories[topic.category].group in ("fun", "goods")
+    if light and mood in ("firm", "tense"):
+        return "warm" if polarity == "pos" else "guarded"
+    return mood
 
 
 def choose_polarity(rng: random.Random, relation: str, intent: str) -> Polarity:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rplab.backend.base import SingleTurnSlots
 from rplab.backend.scripted.grammar import ERAS, Scene
-from rplab.backend.scripted.lexicon import Noun, Words
+from rplab.backend.scripted.lexicon import Noun, Words, load_lexicon
 from rplab.backend.scripted.lines import Reply, bigrams, call, choose_level, narrate, speak
 from rplab.backend.scripted.moods import (
     HERE,
@@ -23,6 +23,7 @@ from rplab.backend.scripted.moods import (
     find_place,
     find_topics,
     mood_of_act,
+    tail_of,
 )
 from rplab.character import Person, Register
 
@@ -119,7 +120,7 @@ def react(
     scene.level = choose_level(scene, polite)
     parts: list[tuple[str, ...]] = [(scene.bank("re", heard, polarity),)]
     if scene.chance(0.6):
-        parts.append((f"tail/{mood}",))
+        parts.append((f"tail/{tail_of(mood, polarity, topic)}",))
     speech = speak(scene, parts, (bigrams(said.ko),))
     if scene.chance(0.15):
         speech = call(scene, speech)
@@ -132,7 +133,9 @@ def hear(act: str, said: str, topic: Noun) -> str:
         return "doubt"
     if topic.category in PERIL and act in ("tell", "notice", "news"):
         return "danger"
-    return "tell" if act == "news" else act
+    if act == "tell" and "혼자" not in said and load_lexicon().categories[topic.category].group == "fun":
+        return "news"
+    return act
 
 
 def guess_era(text: str) -> str:

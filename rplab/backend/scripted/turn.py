@@ -26,8 +26,9 @@ from rplab.backend.scripted.moods import (
     find_topics,
     mood_of_act,
     spoken,
+    tail_of,
 )
-from rplab.backend.scripted.singleturn import address, person
+from rplab.backend.scripted.singleturn import address, hear, person
 from rplab.character import Register
 
 SCENE_KINDS = {"연애물": "confession", "육성물": "drill", "성장물": "drill", "비극": "rescue", "심리 시뮬레이션": "truth"}
@@ -138,7 +139,8 @@ def _protagonist(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood,
     polarity = choose_polarity(scene.rng, slots.relation, slots.intent)
     mood = agree(mood, polarity, now.topic)
     scene.action = find_action(spoken(slots.recent[-1]), now.topic)
-    return mood, _maybe_tail(scene, [(scene.bank("re", now.act, polarity),)], mood)
+    heard = hear(now.act, spoken(slots.recent[-1]), now.topic)
+    return mood, _maybe_tail(scene, [(scene.bank("re", heard, polarity),)], tail_of(mood, polarity, now.topic))
 
 
 def _maybe_tail(scene: Scene, parts: list[tuple[str, ...]], mood: Mood) -> list[tuple[str, ...]]:
