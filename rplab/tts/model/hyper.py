@@ -131,19 +131,28 @@ def from_family(path: Path) -> VoiceConfigFile:
         raise ModelError(f"{path}: no such file. A voice folder holds config.json, style_vectors.npy and the model") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: not JSON ({error}). Fetch the voice again") from None
+    return parse_family(raw, str(path))
+
+
+def parse_family(raw: dict[str, Any], source: str) -> VoiceConfigFile:
+    """Return the config of a JP-Extra voice given as JSON; `source` names it in errors.
+
+    Raises:
+        ModelError: Of another model kind, or a field missing.
+    """
     try:
-        return _parse_family(raw, path)
+        return _parse_family(raw, source)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path}: not a JP-Extra config ({type(error).__name__}: {error}). Fetch the voice again") from None
+        raise ModelError(f"{source}: not a JP-Extra config ({type(error).__name__}: {error}). Fetch the voice again") from None
 
 
-def _parse_family(raw: dict[str, Any], path: Path) -> VoiceConfigFile:
+def _parse_family(raw: dict[str, Any], source: str) -> VoiceConfigFile:
     data, model = raw["data"], raw["model"]
     version = str(raw.get("version", ""))
     if not (data.get("use_jp_extra", False) or "JP-Extra" in version):
-        raise ModelError(f"{path}: version {version!r} is not JP-Extra; this runtime speaks JP-Extra voices only")
+        raise ModelError(f"{source}: version {version!r} is not JP-Extra; this runtime speaks JP-Extra voices only")
     if str(model.get("resblock", "1")) != "1":
-        raise ModelError(f"{path}: resblock {model['resblock']!r}; only '1' is known")
+        raise ModelError(f"{source}: resblock {model['resblock']!r}; only '1' is known")
     defaults = VoiceSize()
     extra: dict[str, Any] = raw.get("rplab", {})
     size = VoiceSize(
@@ -176,7 +185,7 @@ def _parse_family(raw: dict[str, Any], path: Path) -> VoiceConfigFile:
     )
     return VoiceConfigFile(
         size=size,
-        name=str(raw.get("model_name", path.parent.name)),
+        name=str(raw.get("model_name", Path(source).parent.name)),
         speakers={str(name): int(index) for name, index in data["spk2id"].items()},
         styles={str(name): int(index) for name, index in data.get("style2id", {"Neutral": 0}).items()},
         version=version,

@@ -1,0 +1,234 @@
+"""Speech from ONNX graphs, without torch: one reading in, pieces of sound out.
+
+`SplitVoice` (our export) draws its noise from a seed, rounds durations itself and decodes in pieces: a frame depends on
+`overlap_frames` neighbours, so pieces with that overlap put together equal one decoding of the whole. Pieces grow
+(16, 32, then 96 frames) so that the first sound comes early and later ones cost little. `MonoVoice` runs graphs made
+elsewhere: one piece a sentence, noise inside the graph.
+
+To add a graph form: a class with `speak`, chosen in `open_model`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rplab.errors import AudioError, ModelError
+from rplab.seeding import derive_seed
+from rplab.tts.g2p import Reading, phone_ids
+from rplab.tts.model.hyper import VoiceSize
+from rplab.tts.session import Device, Graph
+from rplab.tts.symbols import BERT_CHANNELS
+from rplab.tts.voice_folder import VoiceFiles
+from rplab.tts.word2ph import expand_features
+
+logger = logging.getLogger(__name__)
+
+FloatArray: TypeAlias = NDArray[np.float32]
+FIRST_PIECES = (16, 32)
+"""Frames of the first pieces."""
+PIECE = 96
+"""Frames of all later pieces."""
+MAX_PHONE_S = 2.0
+"""No phone lasts longer; a broken voice would otherwise ask for hours."""
+MONO_INPUTS = (
+    "x_tst",
+    "x_tst_lengths",
+    "sid",
+    "tones",
+    "language",
+    "bert",
+    "style_vec",
+    "length_scale",
+    "sdp_ratio",
+    "noise_scale",
+    "noise_scale_w",
+)
+
+
+@dataclass(frozen=True)
+class SpeechRequest:
+    """How one sentence is to be spoken."""
+
+    style: FloatArray
+    """(256,)."""
+    speaker: int = 0
+    length_scale: float = 1.0
+    """Above 1 is slower."""
+    sdp_ratio: float = 0.2
+    """0 = plain durations, 1 = stochastic ones."""
+    noise: float = 0.6
+    noise_duration: float = 0.8
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """One sentence as arrays."""
+
+    phones: NDArray[np.int64]
+    tones: NDArray[np.int64]
+    languages: NDArray[np.int64]
+    bert: FloatArray
+    """(1, 1024, T)."""
+    key: str
+    """Names the sentence for its seed."""
+
+
+class VoiceModel(Protocol):
+    """A loaded voice network."""
+
+    size: VoiceSize
+
+    def speak(self, sentence: NetworkInput, request: SpeechRequest) -> Iterator[FloatArray]:
+        """Yield the sound of one sentence in pieces of shape (samples,)."""
+        ...
+
+
+def prepare(reading: Reading, features: FloatArray | None) -> NetworkInput:
+    """Return the arrays of a reading.
+
+    Args:
+        reading: One sentence.
+        features: (len(text) + 2, 1024) from BERT; None speaks without (zeros).
+    """
+    ids = phone_ids(reading)
+    zeros = np.zeros((BERT_CHANNELS, len(ids.phones)), dtype=np.float32)
+    bert = zeros if features is None else expand_features(features, ids.word2ph)
+    phones, tones, languages = (np.array([row], dtype=np.int64) for row in (ids.phones, ids.tones, ids.languages))
+    return NetworkInput(phones, tones, languages, bert[None], reading.text)
+
+
+class SplitVoice:
+    """Encoder, flow and decoder as three graphs."""
+
+    def __init__(self, paths: tuple[Path, Path, Path], size: VoiceSize, *, device: Device = "cpu", threads: int = 0) -> None:
+        """Load the graphs.
+
+        Raises:
+            ModelError: One of them is missing, corrupt or of another kind.
+        """
+        self.size = size
+        self._encoder, self._flow, self._decoder = (Graph(path, device=device, threads=threads) for path in paths)
+        encoder_inputs = ("phones", "tones", "languages", "bert", "style", "speaker_id", "duration_noise", "sdp_ratio")
+        self._encoder.require(encoder_inputs, "encoder")
+        self._flow.require(("z_prior", "speaker"), "flow")
+        self._decoder.require(("z", "speaker"), "decoder")
+        self._max_frames = max(1, round(MAX_PHONE_S * size.audio.sample_rate / size.audio.hop_length))
+
+    def speak(self, sentence: NetworkInput, request: SpeechRequest) -> Iterator[FloatArray]:
+        """Yield the sound piece by piece."""
+        z, speaker = self.latent(sentence, request)
+        for start, end in plan_pieces(z.shape[2]):
+            yield self.decode(z, speaker, start, end)
+
+    def latent(self, sentence: NetworkInput, request: SpeechRequest) -> tuple[FloatArray, FloatArray]:
+        """Return the latent frames (1, C, S) and the speaker vector (1, C, 1) of a sentence."""
+        generator = np.random.Generator(np.random.PCG64(derive_seed(request.seed, "voice", sentence.key)))
+        num_phones = sentence.phones.shape[1]
+        duration_noise = generator.standard_normal((1, 2, num_phones), dtype=np.float32) * request.noise_duration
+        mean, logs, log_duration, speaker = self._encoder.run(
+            {
+                "phones": sentence.phones,
+                "tones": sentence.tones,
+                "languages": sentence.languages,
+                "bert": sentence.bert,
+                "style": request.style[None],
+                "speaker_id": [request.speaker],
+                "duration_noise": duration_noise,
+                "sdp_ratio": [request.sdp_ratio],
+            }
+        )
+        frames = self._round_durations(log_duration[0, 0], request.length_scale)
+        mean, logs = np.repeat(mean, frames, axis=2), np.repeat(logs, frames, axis=2)
+        noise = generator.standard_normal(mean.shape, dtype=np.float32)
+        z_prior = mean + noise * np.exp(logs) * np.float32(request.noise)
+        return self._flow.run({"z_prior": z_prior, "speaker": speaker})[0], speaker
+
+    def _round_durations(self, log_duration: FloatArray, length_scale: float) -> NDArray[np.int64]:
+        with np.errstate(over="ignore"):
+            wanted = np.ceil(np.exp(log_duration) * length_scale)
+        frames = np.clip(np.nan_to_num(wanted, nan=1.0, posinf=self._max_frames), 0, self._max_frames).astype(np.int64)
+        if (cut := int((wanted > self._max_frames).sum())) > 0:
+            logger.warning("%d phones were longer than %g s and were cut: the voice is hardly trained or broken", cut, MAX_PHONE_S)
+        if not frames.any():
+            frames[:1] = 1
+        return frames
+
+    def decode(self, z: FloatArray, speaker: FloatArray, start: int, end: int) -> FloatArray:
+        """Return the samples of frames start..end, exactly as in one decoding of all frames."""
+        overlap, hop = self.size.overlap_frames, self.size.audio.hop_length
+        first, last = max(0, start - overlap), min(z.shape[2], end + overlap)
+        audio = self._decoder.run({"z": z[:, :, first:last], "speaker": speaker})[0][0, 0]
+        return audio[(start - first) * hop : (end - first) * hop]
+
+
+class MonoVoice:
+    """One graph with the family's signature."""
+
+    def __init__(self, path: Path, size: VoiceSize, *, device: Device = "cpu", threads: int = 0) -> None:
+        """Load the graph.
+
+        Raises:
+            ModelError: Missing, corrupt or with other inputs.
+        """
+        self.size = size
+        self._graph = Graph(path, device=device, threads=threads)
+        self._graph.require(MONO_INPUTS, "JP-Extra voice")
+
+    def speak(self, sentence: NetworkInput, request: SpeechRequest) -> Iterator[FloatArray]:
+        """Yield the sound in one piece; the graph draws its own noise, so equal seeds need not give equal sound."""
+        audio = self._graph.run(
+            {
+                "x_tst": sentence.phones,
+                "x_tst_lengths": [sentence.phones.shape[1]],
+                "sid": [request.speaker],
+                "tones": sentence.tones,
+                "language": sentence.languages,
+                "bert": sentence.bert,
+                "style_vec": request.style[None],
+                "length_scale": request.length_scale,
+                "sdp_ratio": request.sdp_ratio,
+                "noise_scale": request.noise,
+                "noise_scale_w": request.noise_duration,
+            }
+        )[0]
+        yield audio.reshape(-1)
+
+
+def plan_pieces(num_frames: int) -> list[tuple[int, int]]:
+    """Return (start, end) of the pieces in which `num_frames` frames are decoded."""
+    pieces: list[tuple[int, int]] = []
+    start = 0
+    sizes = iter(FIRST_PIECES)
+    while start < num_frames:
+        end = min(num_frames, start + next(sizes, PIECE))
+        if num_frames - end < FIRST_PIECES[0]:  # a crumb would cost two overlaps for nothing
+            end = num_frames
+        pieces.append((start, end))
+        start = end
+    return pieces
+
+
+def open_model(files: VoiceFiles, *, device: Device = "cpu", threads: int = 0) -> VoiceModel:
+    """Load the graphs of a voice: split when it loads, else mono, with one notice.
+
+    Raises:
+        ModelError: Neither works.
+    """
+    if files.split is not None:
+        try:
+            return SplitVoice(files.split, files.config.size, device=device, threads=threads)
+        except ModelError as error:
+            if files.mono is None:
+                raise
+            logger.warning("%s is used instead of the split graphs: %s", files.mono.name, error)
+    if files.mono is None:
+        raise AudioError(f"{files.path}: no ONNX model in it")
+    return MonoVoice(files.mono, files.config.size, device=device, threads=threads)

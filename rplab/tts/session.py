@@ -1,0 +1,104 @@
+"""Opening ONNX graphs: execution provider, threads, and errors that say what to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from rplab.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+Device: TypeAlias = Literal["cpu", "cuda", "auto"]
+_TYPES: Mapping[str, type] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
+
+
+def choose_providers(device: Device) -> list[str]:
+    """Return the execution providers of a device.
+
+    Raises:
+        ModelError: `cuda` was asked for and onnxruntime has no CUDA provider.
+    """
+    available = onnxruntime.get_available_providers()
+    if device == "cuda" and "CUDAExecutionProvider" not in available:
+        raise ModelError(
+            f"CUDA was asked for, but this onnxruntime has only {', '.join(available)}. "
+            "Install the GPU build (pip uninstall onnxruntime; pip install onnxruntime-gpu), or use the device cpu"
+        )
+    if device != "cpu" and "CUDAExecutionProvider" in available:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    return ["CPUExecutionProvider"]
+
+
+class Graph:
+    """One loaded graph; inputs are matched by name, cast and shaped as the graph declares them."""
+
+    def __init__(self, path: Path, *, device: Device = "cpu", threads: int = 0) -> None:
+        """Load a graph.
+
+        Args:
+            path: `.onnx` or `.aivmx`.
+            device: Where it runs.
+            threads: Threads inside an operator; 0 = onnxruntime's choice.
+
+        Raises:
+            ModelError: Missing, corrupt, or of an opset that this onnxruntime does not know.
+        """
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file. Export the voice (rplab tts export), or fetch it again")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the core to the text model
+        providers = choose_providers(device)
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # onnxruntime's exceptions have no common public base
+            text = str(error)
+            remedy = "Update onnxruntime, or export the voice again" if "opset" in text.lower() else "Fetch or export it again"
+            raise ModelError(f"{path}: onnxruntime cannot load it ({text[:200]}). {remedy}") from error
+        self.path = path
+        self._inputs = {entry.name: entry for entry in self._session.get_inputs()}
+
+    @property
+    def input_names(self) -> frozenset[str]:
+        """Names of the inputs."""
+        return frozenset(self._inputs)
+
+    @property
+    def provider(self) -> str:
+        """The execution provider in use."""
+        return self._session.get_providers()[0]
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Custom metadata of the file."""
+        return self._session.get_modelmeta().custom_metadata_map
+
+    def require(self, names: Sequence[str], kind: str) -> None:
+        """Raise `ModelError` unless the graph has exactly these inputs (constant ones may have been folded away)."""
+        unknown = self.input_names - set(names)
+        if unknown:
+            raise ModelError(f"{self.path}: not a {kind} graph, it wants the inputs {', '.join(sorted(unknown))}. Export the voice again")
+
+    def run(self, feed: Mapping[str, Any]) -> list[NDArray[np.float32]]:
+        """Run with inputs by name; those that the graph does not have are left out. Float outputs come as float32."""
+        prepared: dict[str, NDArray[Any]] = {}
+        for name, entry in self._inputs.items():
+            value = np.asarray(feed[name], dtype=_TYPES.get(entry.type, np.float32))
+            if value.ndim != len(entry.shape) and value.size == 1:  # scalars are () in some exports and (1,) in others
+                value = value.reshape((1,) * len(entry.shape))
+            prepared[name] = np.ascontiguousarray(value) if value.ndim else value
+        outputs: list[Any] = self._session.run(None, prepared)  # pyright: ignore[reportAssignmentType]
+        return [np.asarray(output, dtype=np.float32) for output in outputs]
