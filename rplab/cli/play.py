@@ -42,7 +42,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--wav", type=Path, metavar="FILE", help="with --text: write the speech here")
     parser.add_argument("--json", action="store_true", help="with --text: print one JSON object")
     parser.add_argument("--plain", action="store_true", help="plain lines, for pipes (default without a terminal)")
-    parser.add_argument("--no-voice", action="store_true", help="text only")
+    parser.add_argument("--no-voice", action="store_true", help="text and subtitles only")
     parser.add_argument("--sink", choices=["auto", "sounddevice", "miniaudio", "ffplay", "wav", "null"], help="where sound goes")
     parser.add_argument("--session", metavar="ID", help="go on with a saved conversation, or start one under this name")
     parser.add_argument("--seed", type=int, help="root of the draws (default: 42)")
@@ -52,6 +52,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def _play(arguments: argparse.Namespace) -> int:
     if arguments.text is None and (arguments.json or arguments.wav):
         raise ConfigError("--json and --wav need --text: they describe one turn")
+    if arguments.wav and arguments.no_voice:
+        raise ConfigError("--wav wants speech and --no-voice wants none; leave one of them out")
     if arguments.text is not None and not arguments.text.strip():
         raise ConfigError("--text is empty; say something, for example --text '오늘 어땠어?'")
     from rplab.play.published import find_character

@@ -31,8 +31,10 @@ class PlayConfig(StageConfig):
     """Exchanges that the model sees again; the oldest third goes at once, so that the cached prefix stays valid longer."""
     sampling: ReplySampling = ReplySampling()
     voice: VoiceConfig = VoiceConfig()
+    translate: bool = True
+    """False: Korean only, without subtitles and speech."""
     speak: bool = True
-    """False: text only, neither translated nor spoken."""
+    """False: subtitles only, no sound."""
     sink: Literal["auto", "sounddevice", "miniaudio", "ffplay", "wav", "null"] = "auto"
     """Where sound goes; `auto` takes the first of sounddevice, miniaudio, ffplay, wav that works and says which."""
     first_clause_chars: int = Field(default=0, ge=0, le=60)

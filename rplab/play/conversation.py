@@ -122,7 +122,7 @@ class Conversation:
 
 def describe_stats(session: PlaySession) -> str:
     """Return the last turn's numbers and the median and 95th percentile of all turns."""
-    turns = [turn.metrics for turn in session.turns]
+    turns = list(session.metrics)
     if not turns:
         return tr("아직 통계가 없습니다.", "no turns yet")
     rows = [

@@ -10,15 +10,18 @@ interrupts it (barge-in).
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rplab.errors import LabError
 from rplab.l10n import tr
 from rplab.play.config import PlayConfig
+from rplab.play.context import TurnContext
 from rplab.play.engines import Engines
 from rplab.play.events import SessionEvent
 from rplab.play.history import Exchange, fit_messages
+from rplab.play.metrics import TurnMetrics
 from rplab.play.parse import ReplyParser
 from rplab.play.store import SessionLog
 from rplab.play.threads import Threads
@@ -59,7 +62,8 @@ class PlaySession:
         self.engines = engines
         self.config = config
         self.exchanges: list[Exchange] = list(log.exchanges) if log else []
-        self.turns: list[Turn] = []
+        self.metrics: deque[TurnMetrics] = deque(maxlen=500)
+        """Of the latest turns, oldest first; the one in progress is the last."""
         self._log = log
         self._threads = Threads()
         self._current: Turn | None = None
@@ -124,9 +128,10 @@ class PlaySession:
         parser = ReplyParser(
             protagonist=self.scene.protagonist, player=self.scene.player, first_clause_chars=self.config.first_clause_chars
         )
-        turn = Turn(self.engines, self.config, self._threads, parser, on_event)
+        context = TurnContext(self.engines, self.config, self._threads, on_event)
+        turn = Turn(context, parser)
         self._current = turn
-        self.turns.append(turn)
+        self.metrics.append(turn.metrics)
         fitted = fit_messages(
             self.scene.system,
             self.exchanges,
@@ -135,7 +140,7 @@ class PlaySession:
             fits=lambda messages: self.engines.model.fits(messages, self.config.sampling),
         )
         if fitted is None:
-            await turn.refuse(
+            turn.refuse(
                 tr("메시지가 모델의 한도보다 깁니다. 나누어 보내세요.", "the message is longer than the model can read; send it in parts")
             )
             return turn
@@ -148,15 +153,14 @@ class PlaySession:
         reply = turn.parsed().shown.strip()
         if not reply:
             if not turn.failure and not turn.is_cancelled():
-                turn.failure = tr("모델이 아무 말도 하지 않았습니다. /다시 로 다시 시도하세요.", "the model wrote nothing; try /regen")
-                turn.notice("reply", turn.failure)
+                turn.fail(tr("모델이 아무 말도 하지 않았습니다. 다시 말해 보세요.", "the model wrote nothing; say it again"))
             return
         exchange = Exchange(text, reply)
         self.exchanges.append(exchange)
         self._save(lambda log: log.append_turn(exchange, replaces=replaces, complete=not turn.failure), turn)
 
     async def _end(self, turn: Turn) -> None:
-        is_first = await turn.finish_speech()
+        is_first = await turn.finish()
         if self._current is turn:
             self._current = None
         if is_first and turn.parsed().shown.strip():
@@ -173,7 +177,7 @@ class PlaySession:
         except LabError as error:
             logger.warning("the conversation is not saved: %s", error)
             if turn is not None:
-                turn.notice("store", tr(f"대화를 저장하지 못했습니다: {error}", f"the conversation is not saved: {error}"))
+                turn.note("store", tr(f"대화를 저장하지 못했습니다: {error}", f"the conversation is not saved: {error}"))
 
 
 def _whole_characters(text: str) -> str:

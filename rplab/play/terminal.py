@@ -35,7 +35,7 @@ _SECOND_CTRL_C_S = 2.0
 
 
 class _InterruptError(Exception):
-    """Ctrl-C at the prompt. (A KeyboardInterrupt inside a task would end the whole event loop.)"""
+    """Ctrl-C at the prompt; a KeyboardInterrupt inside a task would end the whole event loop."""
 
 
 class TerminalScreen:
@@ -207,8 +207,8 @@ class Terminal:
         if conversation is None:
             return " " + tr("모델을 불러오는 중…", "loading the models…")
         parts = [self.status]
-        if conversation.session.turns:
-            metrics = conversation.session.turns[-1].metrics
+        if conversation.session.metrics:
+            metrics = conversation.session.metrics[-1]
             numbers = (
                 (tr("첫 글자", "text"), metrics.ttft_s, "s"),
                 (tr("첫 소리", "sound"), metrics.ttfa_s, "s"),

@@ -17,6 +17,7 @@ from rplab.play.engines import Engines
 from rplab.play.events import Delta, Notice, Sentence, Spoken, Translated
 from rplab.play.session import PlaySession, Scene
 from rplab.play.store import open_session
+from rplab.seeding import derive
 
 RATE = 8000
 REPLY = '사야는 고개를 들었다.\n"왔구나. 비가 와서 못 오는 줄 알았어. 앉아."'
@@ -331,9 +332,133 @@ def test_session_that_cannot_be_saved_goes_on(tmp_path):
     assert turns[0].metrics.audio_s > 0
 
 
-def test_without_speech_no_engine_is_asked():
+def test_without_voice_there_are_subtitles_and_without_translation_only_text():
     translator, voice = Translator(), Voice()
 
-    _, (turn,), _ = play("안녕", translator=translator, voice=voice, speak=False)
+    _, (turn,), events = play("안녕", translator=translator, voice=voice, speak=False)
+    assert (voice.said, turn.notices) == ([], [])
+    assert len([event for event in events if isinstance(event, Translated)]) == 3
 
-    assert (translator.batches, voice.said, turn.notices) == ([], [], [])
+    translator.batches = []
+    play("안녕", translator=translator, voice=voice, translate=False)
+    assert (translator.batches, voice.said) == ([], [])
+
+
+def test_interrupting_does_not_wait_for_a_translator_that_hangs():
+    class Hanging(Translator):
+        def translate(self, texts):
+            threading.Event().wait(2)
+            return texts
+
+    async def run():
+        session = PlaySession(SCENE, Engines(Model(), Hanging(), Voice(), NullSink(RATE)), PlayConfig())
+        await session.say("안녕", lambda event: None)
+        started = time.monotonic()
+        await session.stop()
+        return time.monotonic() - started
+
+    assert asyncio.run(run()) < 0.5
+
+
+def test_fifty_interrupted_turns_leave_no_sound_and_no_thread_behind():
+    sink, before = VirtualSink(RATE), threading.active_count()
+
+    async def run():
+        session = PlaySession(SCENE, Engines(Model(), Translator(), Voice(seconds=1.0), sink), PlayConfig())
+        for index in range(50):
+            await session.say("안녕", lambda event: None)
+            await asyncio.sleep(0.001 * (index % 7))
+            await session.stop()
+            sink.advance(0.01)
+            assert np.abs(sink.advance(0.1)).max() == 0
+        await session.aclose()
+
+    asyncio.run(run())
+    time.sleep(0.1)
+    assert threading.active_count() <= before
+
+
+class Chaos:
+    """Engines that each fail one call in four, always another way; seeded."""
+
+    name, sample_rate = "chaos", RATE
+
+    def __init__(self, sink, seed):
+        self.random, self.sink = derive(seed, "chaos"), sink
+        self.faults = 0
+        self.model, self.japanese, self.voice = Model(), Translator(), Voice(seconds=0.05)
+
+    def fail(self):
+        if self.random.randrange(4) == 0:
+            self.faults += 1
+            raise self.random.choice([AudioError("gone"), ValueError("odd"), OSError(28, "no space"), BackendError("dead"), RuntimeError()])
+
+    def fits(self, messages, sampling):
+        return True
+
+    def stream(self, *arguments, cancelled=None, **options):
+        if cancelled is None:
+            return self.speak(*arguments)
+        return self.write(*arguments, cancelled=cancelled, **options)
+
+    def write(self, *arguments, **options):
+        for index, piece in enumerate(self.model.stream(*arguments, **options)):
+            if index == 30:
+                self.fail()
+            yield piece
+
+    def speak(self, text):
+        self.fail()
+        yield from self.voice.stream(text)
+
+    def translate(self, texts):
+        self.fail()
+        return [self.random.choice(["はい。", "はい。", "아니", ""]) for _ in texts]
+
+    def close(self):
+        pass
+
+
+class ChaosSink(NullSink):
+    def __init__(self, rate):
+        super().__init__(rate)
+        self.random = derive(5, "sink")
+
+    def write(self, samples):
+        if self.random.randrange(8) == 0:
+            raise AudioError("unplugged")
+        return super().write(samples)
+
+    def finish(self):
+        if self.random.randrange(8) == 0:
+            raise StorageError("the disk is full")
+
+
+def test_a_hundred_turns_of_faults_lose_no_text_and_leave_nothing_behind(tmp_path):
+    sink, before = ChaosSink(RATE), threading.active_count()
+    chaos = Chaos(sink, 3)
+    log = open_session(tmp_path, "chaos", "사야")
+
+    async def run():
+        session = PlaySession(SCENE, Engines(chaos, chaos, chaos, sink), PlayConfig(), log)
+        for index in range(100):
+            events = []
+            turn = await session.say("안녕", events.append)
+            if index % 5 == 0:
+                await session.stop()
+            else:
+                await session.finish(turn)
+            shown = "".join(event.text for event in events if isinstance(event, Delta))
+            assert session.exchanges[-1].reply == shown.strip()
+            assert len(turn.notices) == len({notice.part for notice in turn.notices})
+        await session.aclose()
+        return session
+
+    session = asyncio.run(run())
+    time.sleep(0.1)
+    assert len(session.exchanges) == 100
+    assert chaos.faults > 50
+    assert threading.active_count() <= before
+    again = open_session(tmp_path, "chaos", "사야")
+    assert again.exchanges == session.exchanges
+    again.close()
