@@ -6,14 +6,16 @@ goes on where it was. The file appears at once and whole; what was refused goes 
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rplab.errors import ConfigError
+from rplab.errors import ConfigError, StorageError
 from rplab.jsonl import storage_error
 from rplab.stage import Progress, StageConfig, StageContext, StageFunction, Stats
 
@@ -58,16 +60,28 @@ def run_to_file(
     resume = out.parent / f".{out.name}.resume"
     work = resume / "out"
     try:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        context = StageContext(out=work, resume=resume, report=report, stop=stop)
-        stats = function(config, inputs, context)
-        side_files = [_publish_side(path, out) for path in sorted(work.iterdir()) if path.is_file() and path.name != main]
-        (work / main).replace(out)
-        shutil.rmtree(resume, ignore_errors=True)
+        resume.mkdir(parents=True, exist_ok=True)
+        with _locked(resume / "lock", out):
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir()
+            stats = function(config, inputs, StageContext(out=work, resume=resume, report=report, stop=stop))
+            side_files = [_publish_side(path, out) for path in sorted(work.iterdir()) if path.is_file() and path.name != main]
+            (work / main).replace(out)
+            shutil.rmtree(resume, ignore_errors=True)
     except OSError as error:
         raise storage_error(error, Path(error.filename or out)) from error
     return FileRun(out, stats, tuple(path for path in side_files if path is not None))
+
+
+@contextmanager
+def _locked(path: Path, out: Path) -> Generator[None]:
+    """Hold the output; the kernel lets go of it when the process dies, however it dies."""
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError(f"{out}: another process is writing this output. Wait until it is done, then run again") from None
+        yield
 
 
 def _publish_side(path: Path, out: Path) -> Path | None:

@@ -245,7 +245,7 @@ def test_a_doubled_or_missing_scenario_is_an_error(scenarios, tmp_path):
     line = scenarios.read_text(encoding="utf-8").splitlines()[0]
     path = tmp_path / "twice.jsonl"
     path.write_text(f"{line}\n{line}\n", encoding="utf-8")
-    with pytest.raises(DataError, match="twice.jsonl:2: id"):
+    with pytest.raises(DataError, match=r"twice\.jsonl:2: id"):
         read_scenarios(path, PACK)
     path.write_text("\n", encoding="utf-8")
     with pytest.raises(DataError, match="holds no scenario"):

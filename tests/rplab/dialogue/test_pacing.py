@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_staged_scenes_go_forward_only_and_reach_their_last_step(name):
     last_steps = set()
     for index in range(150):
         actions = [state.action_state for state in _walk(pack, FACTS, index, 20)]
-        for before, after in zip(actions, actions[1:], strict=False):
+        for before, after in pairwise(actions):
             if before.startswith("SCENE_"):
                 step = int(before[6:])
                 assert after in (f"SCENE_{step + 1}", "AFTERMATH_SCENE_1")
@@ -65,7 +66,7 @@ def test_gate_takes_a_closer_relation_too_and_a_state_may_deny():
 def test_signals_stay_in_range_and_move_by_one(genre):
     facts = replace(FACTS, genre=genre)
     states = _walk(PACK, facts, 3, 60)
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in pairwise(states):
         for name, signal in PACK.signals.items():
             assert signal.low <= after.signals[name] <= signal.high
             assert abs(after.signals[name] - before.signals[name]) <= 1
