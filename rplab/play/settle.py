@@ -15,6 +15,8 @@ from rplab.play.guess import guess_kind
 from rplab.play.sentences import split_sentences
 
 _SINGLE_QUOTED = re.compile(r"^\s*['‘](?P<text>.+?)['’]\s*$")
+_SAYS = re.compile(r"말했|말한|말하|물었|물어|묻는|묻자|대답|답했|답한|외쳤|외친|외치|속삭|중얼|인사|불렀|부른|부르|입을 [열연]|덧붙")
+"""Words with which narration announces speech."""
 _WORDLESS_SPEECH = re.compile(r"[…?!？！]|\.\.")
 
 
@@ -63,12 +65,14 @@ class Settler:
     def begin_utterance(self) -> Speaker:
         """Count a new quotation and say whose it is.
 
-        It is the player's when the narration just before says so (`카즈키가 말했다.`) and does not name the character.
+        It is the player's when the narration just before says so (`카즈키가 말했다.`) and does not name the character;
+        `카즈키가 문을 두드렸다.` is followed by the character's answer.
         """
         self._utterance += 1
         last = (split_sentences(self._last_narration) or [""])[-1]
         is_player = any(re.match(re.escape(name) + r"(?:은|는|이|가|도)(?=\s|$)", last) for name in self._player)
-        return "player" if is_player and not any(name in last for name in self._protagonist) else "character"
+        announces = bool(_SAYS.search(last)) and not any(name in last for name in self._protagonist)
+        return "player" if is_player and announces else "character"
 
     def end_utterance(self) -> None:
         """Narration from before a quotation says nothing about the next one."""

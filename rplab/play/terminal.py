@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from prompt_toolkit import PromptSession
@@ -46,6 +46,8 @@ class TerminalScreen:
         self.subtitles = subtitles
         self.speaking = ""
         """Japanese that is being spoken, for the status bar."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when the prompt must be drawn again."""
         self._console = console
         self._live: list[tuple[str, str]] = []
         self._later: list[tuple[str, str]] = []
@@ -62,6 +64,7 @@ class TerminalScreen:
             self.speaking = event.japanese
         elif isinstance(event, Notice):
             self._line("note", f"  {tr('알림', 'note')}: {event.message}")
+        self.on_change()
 
     def end_text(self) -> None:
         """Move the live line into the scrollback, then what waited behind it."""
@@ -76,6 +79,7 @@ class TerminalScreen:
         """Nothing is spoken any more."""
         self.speaking = ""
         self._print(Text())
+        self.on_change()
 
     def info(self, text: str) -> None:
         """Show a message of the program."""
@@ -133,11 +137,12 @@ class Terminal:
             message=screen.message,
             style=_STYLE,
             bottom_toolbar=self._toolbar,
-            refresh_interval=0.05,
             interrupt_exception=_InterruptError,
             input=given_input,
             output=output,
         )
+        application: Any = self._prompt.app
+        screen.on_change = application.invalidate
 
     async def run(self, loading: Awaitable[Conversation]) -> None:
         """Talk until the player leaves.
@@ -200,7 +205,6 @@ class Terminal:
     async def _handle(self, ready: asyncio.Future[Conversation], line: str) -> None:
         conversation = await asyncio.shield(ready)
         await conversation.handle(line)
-        self._invalidate()
 
     def _toolbar(self) -> str:
         conversation = self._conversation
@@ -218,7 +222,3 @@ class Terminal:
         if self.screen.speaking:
             parts.append(f"♪ {self.screen.speaking}")
         return " " + " · ".join(part for part in parts if part)
-
-    def _invalidate(self) -> None:
-        application: Any = self._prompt.app
-        application.invalidate()

@@ -60,6 +60,11 @@ MORE = {
     "particle after the mark": ('"좋아."라고 사야는 말했다.', ["라고 사야는 말했다."], ["좋아."]),
     "json escapes": ('사야는 웃었다.\\n\\"왔구나.\\"', ["사야는 웃었다."], ["왔구나."]),
     "open thinking": ("<think>끝이 없다", [], []),
+    "asides between quotations": ('"안녕!" *손을 흔든다* "또 봐."', ["손을 흔든다"], ["안녕!", "또 봐."]),
+    "three lines in one quotation": ('"하나,\n둘,\n셋."', [], ["하나,", "둘,", "셋."]),
+    "unclosed, then narration": ('"가자\n사야는 문을 열었다.', ["사야는 문을 열었다."], ["가자"]),
+    "speech inside narration": ('사야는 "안녕"이라고 말했다.', ["사야는", "이라고 말했다."], ["안녕"]),
+    "kind labels": ("지문: 바람이 분다\n대사: 춥다, 그렇지", ["바람이 분다"], ["춥다, 그렇지"]),
     "less than": ('"하트는 <3 이야."', [], ["하트는 <3 이야."]),
 }
 
@@ -130,6 +135,11 @@ def test_narration_is_never_spoken_and_speech_never_lost(turns):
 
     assert [" ".join(s.text.split()) for s in parsed.dialogue] == [" ".join(f"{speech}.".split()) for _, speech, _, _ in turns]
     assert [" ".join(n.split()) for n in parsed.narration] == [" ".join(f"사야는 {narration}다.".split()) for narration, _, _, _ in turns]
+
+
+def test_answer_to_something_that_the_player_did_is_the_characters():
+    assert parse_reply('카즈키가 문을 두드렸다.\n"들어와."', **NAMES).dialogue[0].speaker == "character"
+    assert parse_reply('카즈키가 웃으며 물었다.\n"잘 있었어?"', **NAMES).dialogue[0].speaker == "player"
 
 
 def test_sentence_inside_an_open_quotation_comes_before_the_quotation_ends():
