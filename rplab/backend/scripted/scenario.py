@@ -12,7 +12,7 @@ import yaml
 from rplab.backend.base import ScenarioSlots, TurnSlots
 from rplab.backend.scripted.hangul import fit_particle
 from rplab.backend.scripted.lexicon import DATA, Noun, Words
-from rplab.backend.scripted.moods import draw_topic, find_place, find_topics
+from rplab.backend.scripted.moods import HERE, draw_topic, find_place, find_topics
 from rplab.backend.scripted.turn import fill_turn
 
 _SLOT = re.compile(r"\{([a-z_]+)(?::([^{}]+))?\}")
@@ -44,6 +44,8 @@ def fill_scenario(slots: ScenarioSlots, seed: int) -> dict[str, Any]:
     topic = known[0] if known and rng.random() < 0.5 else draw_topic(rng, slots.genre, slots.era, categories=subjects)
     other = draw_topic(rng, slots.genre, slots.era, without=frozenset({topic.ko}), categories=subjects)
     place = find_place(slots.start_frame, rng, slots.era)
+    if place is HERE:  # a scenario names its place
+        place = find_place("", rng, slots.era)
     draft: dict[str, Any] = {name: _phrase(rng, name, topic, other, place, slots.era) for name in _FIELDS}
     draft["driver"] = _phrase(rng, f"driver/{slots.genre}", topic, other, place, slots.era)
     draft["place"] = _phrase(rng, "place", topic, other, place, slots.era)

@@ -44,6 +44,8 @@ _HOLD_TOPIC_SHARE = 0.6
 """How often the player stays with the topic of the last turn."""
 
 
+_REACT_SHARE = 0.3
+"""How often the player answers before going on."""
 _TAIL_SHARE = 0.65
 """How often a second sentence, of the mood only, follows the answer."""
 
@@ -108,8 +110,8 @@ def _player(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, list
     if "CRISIS" in action or slots.state == "CRISIS":
         return "calm", [("crisis/after" if action.startswith("AFTERMATH") else "crisis/player",)]
     parts: list[tuple[str, ...]] = []
-    if now.act and scene.chance(0.4):
-        parts.append((scene.bank("re", now.act, choose_polarity(scene.rng, slots.relation, slots.intent)),))
+    if now.act and scene.chance(_REACT_SHARE):  # what follows decides whether the answer agrees
+        parts.append((scene.bank("re", now.act, "neg" if action == "CONFLICT" else "pos"),))
     elif not now.act or not scene.chance(_HOLD_TOPIC_SHARE):
         used = frozenset(noun.ko for turn in slots.recent for noun in find_topics(turn))
         scene.topic = draw_topic(scene.rng, slots.genre, slots.era, without=used)
