@@ -53,6 +53,13 @@ class StageConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    def outside(self) -> JsonValue:
+        """Return what the result depends on beside config and inputs (files that the user brings), or None.
+
+        It is part of the key: when such a file changes, the stage runs again.
+        """
+        return None
+
 
 Stats: TypeAlias = dict[str, JsonValue]
 """What a stage counted: goes into the manifest and the stage's report."""
@@ -130,12 +137,14 @@ class StageRun:
 
 def stage_key(stage: Stage, config: StageConfig, inputs: Mapping[str, Artifact]) -> str:
     """Return the key of a stage run: the one place that computes it, for the store and for Prefect."""
-    identity = {
+    identity: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,
         "config": config.model_dump(mode="json"),
         "inputs": {name: artifact.digest for name, artifact in inputs.items()},
     }
+    if (outside := config.outside()) is not None:
+        identity["outside"] = outside
     return hashlib.blake2b(canonical(identity).encode(), digest_size=10).hexdigest()
 
 
