@@ -64,22 +64,18 @@ def _stop(sentence: str) -> str:
     return sentence if sentence[-1] in ".!?…" else f"{sentence}."
 
 
-def card_book(card: Card, pack: Pack, *, genre: str | None = None, relation: str = "친밀", era: str = "현대") -> str:
-    """Return the book that a card describes by itself, for play; what a card does not say is left general.
+def card_draft(card: Card, driver: str) -> Draft:
+    """Return the draft that a card amounts to; what a card does not say is left general.
 
     Args:
         card: The character.
-        pack: A pack; its first genre is used when `genre` is None.
-        genre: A genre of the pack.
-        relation: Relation label at the start.
-        era: An era of the pack.
+        driver: What moves the story.
     """
-    chosen = genre or next(iter(pack.genres))
     polite = card.register_ is Register.POLITE
     hero, guest = Word(card.name), Word(card.player.name)
-    draft = Draft(
+    return Draft(
         title=card.role,
-        driver=pack.genres[chosen].driver,
+        driver=driver,
         world=card.world,
         constraint="서두르지 않고 서로의 사정을 존중해야 한다",
         place=card.world,
@@ -99,8 +95,21 @@ def card_book(card: Card, pack: Pack, *, genre: str | None = None, relation: str
         last_player_turn=f'{guest:은/는} 곁으로 다가온다. "잠깐 이야기할까?"',
         last_protagonist_turn=f'{hero:은/는} 고개를 끄덕인다. "{"네, 좋아요." if polite else "응, 좋아."}"',
     )
+
+
+def card_book(card: Card, pack: Pack, *, genre: str | None = None, relation: str = "친밀", era: str = "현대") -> str:
+    """Return the book that a card describes by itself, for play.
+
+    Args:
+        card: The character.
+        pack: A pack; its first genre is used when `genre` is None.
+        genre: A genre of the pack.
+        relation: Relation label at the start.
+        era: An era of the pack.
+    """
+    chosen = genre or next(iter(pack.genres))
     return render_book(
-        draft,
+        card_draft(card, pack.genres[chosen].driver),
         protagonist=card,
         player=card.player,
         register=card.register_,

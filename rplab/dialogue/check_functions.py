@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from rplab.character import Register
-from rplab.dialogue.pack import Side
+from rplab.dialogue.pack_tables import Side
 from rplab.dialogue.turn import LINE_LABEL, OWNED_LABEL, Turn, TurnContext, is_quote, sentences, split_turn
 from rplab.text.korean import final_consonant, find_broken_hangul, find_leaks, korean_share, name_pattern
 from rplab.text.repetition import echo_share, fold, ngram_overlap

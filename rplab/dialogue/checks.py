@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rplab.dialogue.check_functions import CONTEXT_CHECKS, TEXT_CHECKS, has_fault
-from rplab.dialogue.pack import CheckRule, Pack
+from rplab.dialogue.pack import Pack
+from rplab.dialogue.pack_tables import CheckRule
 from rplab.dialogue.turn import TurnContext, split_turn
 from rplab.errors import ConfigError
 

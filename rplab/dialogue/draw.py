@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from rplab.character import Person
-from rplab.dialogue.pack import CastMember
+from rplab.dialogue.pack_tables import CastMember
 from rplab.seeding import derive
 
 T = TypeVar("T")

@@ -22,7 +22,8 @@ from rplab.dialogue.drive import NO_ANSWER, Asker, Outcome, Reject, Tally, answe
 from rplab.dialogue.pacing import DialogueState, Facts, Intent, advance, draw_intent, gate_of, mode_of, start
 from rplab.dialogue.pack import Pack, load_pack
 from rplab.dialogue.payload import parse_payload
-from rplab.dialogue.scenario import Scenario, read_scenarios
+from rplab.dialogue.report import show_exchange, write_report
+from rplab.dialogue.scenario_file import Scenario, read_scenarios
 from rplab.dialogue.turn import mend
 from rplab.dialogue.turns import Speaker, Talk, asks_for_scene, build_judgement, build_turn, context_of
 from rplab.jsonl import write_rows
@@ -60,7 +61,7 @@ class _Unfinished(Exception):  # noqa: N818 - ends one dialogue, always caught
 
 
 def generate_dialogues(config: DialoguesConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
-    """Write `dialogues.jsonl`, `partial.jsonl` and `rejects.jsonl`.
+    """Write `dialogues.jsonl`, `partial.jsonl`, `rejects.jsonl` and `report.md`.
 
     Args:
         config: Settings.
@@ -98,7 +99,14 @@ def generate_dialogues(config: DialoguesConfig, inputs: Mapping[str, Path], cont
     write_rows(context.out / "dialogues.jsonl", rows)
     write_rows(context.out / "partial.jsonl", (outcome.partial for outcome in outcomes if outcome.partial is not None))
     write_rows(context.out / "rejects.jsonl", (asdict(reject) for outcome in outcomes for reject in outcome.rejects))
-    return {**tally.stats(), **_describe(rows)}
+    stats: Stats = {**tally.stats(), **_describe(rows)}
+    write_report(context.out, "Dialogues", stats, [_show(row) for row in rows])
+    return stats
+
+
+def _show(row: dict[str, Any]) -> str:
+    names = {"user": row["meta"]["player"], "assistant": row["meta"]["protagonist"]}
+    return show_exchange([(names[message["role"]], message["content"]) for message in row["messages"][1:]])
 
 
 async def make_dialogue(scenario: Scenario, asker: Asker, config: DialoguesConfig, pack: Pack) -> Outcome[dict[str, Any]]:

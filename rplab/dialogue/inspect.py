@@ -9,13 +9,21 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from rplab.character import load_card
+from rplab.dialogue.book import card_draft
 from rplab.dialogue.checks import verify_checks
+from rplab.dialogue.config import ScenariosConfig, SingleturnConfig
 from rplab.dialogue.machine import Machine, SignalValue, State
 from rplab.dialogue.pacing import Facts, advance, draw_intent, start
 from rplab.dialogue.pack import Pack
+from rplab.dialogue.scenario import build_request as build_scenario_request
+from rplab.dialogue.scenario import build_scenario, draw_frame
+from rplab.dialogue.singleturn import build_request as build_row_request
+from rplab.dialogue.singleturn import draw_plan
+from rplab.dialogue.turns import Talk, build_judgement, build_turn
 from rplab.seeding import derive
 
 OTHER_GENRE = "(other)"
@@ -39,9 +47,10 @@ def check_pack(pack: Pack) -> list[Remark]:
     """List what is wrong with a pack (errors) and where the order of rules decides (notes).
 
     Raises:
-        ConfigError: A check that does not exist.
+        ConfigError: A check that does not exist, or a prompt that asks for a value nobody gives.
     """
     verify_checks(pack)
+    try_prompts(pack)
     remarks: list[Remark] = []
     starts = {pack.relation_machine.initial}
     if pack.pacing.enter_genre_at_once:
@@ -52,6 +61,31 @@ def check_pack(pack: Pack) -> list[Remark]:
         entries.add("IDLE")  # the planner goes there after a staged scene
     remarks += check_machine(pack.action_machine, pack, entries)
     return remarks
+
+
+def try_prompts(pack: Pack) -> None:
+    """Fill every prompt of a pack once, for every state.
+
+    Raises:
+        ConfigError: A template asks for a value that there is not.
+    """
+    singleturn = SingleturnConfig(pack=pack.name)
+    for index in range(4):
+        plan = draw_plan(singleturn, pack, tuple(pack.singleturn.genres), index)
+        build_row_request(plan, 1, "no_json", 0, pack)
+    frame = draw_frame(ScenariosConfig(pack=pack.name), pack, tuple(pack.genres), 0)
+    build_scenario_request(frame, 1, "no_json", 0, pack)
+    card = load_card("saya")
+    scenario = build_scenario(frame, card_draft(card, "이야기"), ScenariosConfig(pack=pack.name), pack, "none")
+    facts = Facts(frame.genre, frame.relation, frame.gate, frame.gate_condition, 1)
+    talk = Talk(scenario, pack, facts, 0, player_turns=['"안녕?"'], replies=[])
+    begin = start(pack, facts, derive(0, "prompts"))
+    for relation_state in pack.relation_machine.states:
+        for action_state in pack.action_machine.states:
+            state = replace(begin, relation_state=relation_state, action_state=action_state)
+            build_turn(talk, "player", state, "rise", 1, "빈 답이다", avoid=True)
+            build_turn(talk, "protagonist", state, "fall", 1, "빈 답이다", avoid=True)
+    build_judgement(talk, begin, "rise", 1, "빈 답이다")
 
 
 def check_machine(machine: Machine, pack: Pack, entries: set[str]) -> list[Remark]:

@@ -14,204 +14,33 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError
 
-from rplab.backend.base import Sampling
-from rplab.character import Person, read_yaml
+from rplab.character import read_yaml
 from rplab.dialogue.machine import Condition, Flag, Machine, Rule, State, parse_guard
+from rplab.dialogue.pack_tables import (
+    Cast,
+    CheckRule,
+    DecodingTable,
+    Genre,
+    Intent,
+    Limits,
+    Pacing,
+    Part,
+    Prompts,
+    Side,
+    Signal,
+    SingleturnBanks,
+)
 from rplab.errors import ConfigError
 
 PACKS = Path(__file__).parent / "packs"
 FILES = ("relation", "action", "cast", "frames", "singleturn", "prompts", "checks")
 
-Chances = Annotated[tuple[float, float, float], Field(description="up, same, down; sums to 1")]
-Side = Literal["user", "asst", "crisis"]
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Signal(_Part):
-    """An integer that the planner moves."""
-
-    label: str
-    """What it is called in prompts."""
-    low: int
-    high: int
-
-    def clamp(self, value: int) -> int:
-        """Return `value` within the range."""
-        return max(self.low, min(self.high, value))
-
-
-class StagedScene(_Part):
-    """A prepared scene of named steps, entered through the gate."""
-
-    name: str
-    decline: str
-    """How it is turned down while the gate is closed."""
-    cues: tuple[str, ...]
-    """Words by which a player's turn asks for it."""
-
-
-class Genre(_Part):
-    """One kind of story."""
-
-    driver: str
-    start: str
-    """Relation state that a dialogue begins in when the pack enters the genre at once."""
-    drift: dict[str, Chances]
-    """Signal -> chance of up, same, down in a turn."""
-    boosts: dict[str, float] = {}
-    """Action state -> extra weight, for packs that diversify."""
-    scene: StagedScene
-
-    @model_validator(mode="after")
-    def _sums(self) -> Genre:
-        for name, chances in self.drift.items():
-            if abs(sum(chances) - 1) > 1e-6:
-                raise ValueError(f"drift.{name} must sum to 1, it sums to {sum(chances):g}")
-        return self
-
-
-class IntentSteps(_Part):
-    """Direction of a turn."""
-
-    text: str
-    steps: Chances
-
-
-class Intent(_Part):
-    """How the direction of a turn is drawn."""
-
-    rise: IntentSteps
-    fall: IntentSteps
-    fall_when_strained: float = Field(ge=0, le=1)
-    rise_otherwise: float = Field(ge=0, le=1)
-
-
-class Pacing(_Part):
-    """How fast a dialogue moves."""
-
-    turns: int = Field(ge=1)
-    first_signals: dict[str, int] = {}
-    enter_genre_at_once: bool = True
-    min_staged: int = Field(ge=1, le=4)
-    max_staged: int = Field(default=4, ge=1, le=4)
-    crisis_lock: int = Field(ge=0)
-    """Turns that the height of a crisis lasts; 0 and 1 are the same."""
-    idle_limit: int = Field(ge=1)
-    always_progress_turns: int = Field(ge=0)
-    stall_handling: bool = True
-    stall_overlap: float = Field(default=0.6, gt=0, le=1)
-    diversify: bool = False
-    history: int = Field(default=4, ge=1)
-
-
-class Limits(_Part):
-    """Attempts in all, so 1 means no second try."""
-
-    user_attempts: int = Field(ge=1)
-    protagonist_attempts: int = Field(ge=1)
-    scenario_attempts: int = Field(ge=1)
-    judge_attempts: int = Field(ge=1)
-
-
-class Decoding(_Part):
-    """Sampling of one kind of call."""
-
-    max_tokens: int = Field(ge=1)
-    temperature: float = Field(ge=0)
-    top_p: float = Field(gt=0, le=1)
-    repetition_penalty: float = Field(default=1.0, gt=0)
-
-    def sampling(self) -> Sampling:
-        """Return it as a backend's sampling settings."""
-        return Sampling(self.temperature, self.top_p, self.repetition_penalty, self.max_tokens)
-
-
-class DecodingTable(_Part):
-    """Sampling per kind of call."""
-
-    singleturn: Decoding
-    scenario: Decoding
-    user: Decoding
-    protagonist: Decoding
-    crisis: Decoding
-    staged: Decoding
-    signals: Decoding
-
-
-class CastMember(Person):
-    """A person of the pack's cast."""
-
-    weight: float = Field(gt=0)
-
-    def person(self) -> Person:
-        """Return the person without the weight."""
-        return Person(name=self.name, name_ja=self.name_ja, age=self.age, gender=self.gender)
-
-
-class Cast(_Part):
-    """Who may appear."""
-
-    protagonists: tuple[CastMember, ...] = Field(min_length=1)
-    players: tuple[CastMember, ...] = Field(min_length=1)
-
-
-class GenreBank(_Part):
-    """What single-turn scenes of a genre are drawn from."""
-
-    direction: str
-    situations: tuple[str, ...] = Field(min_length=1)
-    personalities: tuple[str, ...] = Field(min_length=1)
-    relationships: tuple[str, ...] = Field(min_length=1)
-
-
-class SingleturnBanks(_Part):
-    """Banks of the single-turn rows."""
-
-    user_formats: tuple[Literal["dialog_only", "action_plus_dialogue"], ...]
-    relation_line: str
-    genres: dict[str, GenreBank] = Field(min_length=1)
-    locations: tuple[str, ...] = Field(min_length=1)
-
-
-class Prompts(_Part):
-    """All words that a model reads; `{name}` and `{name:은/는}` are filled in."""
-
-    policy: tuple[str, ...]
-    protagonist: str
-    player_system: str
-    player: str
-    modes: dict[Literal["normal", "staged", "crisis"], str]
-    avoid: dict[Literal["protagonist", "player"], str]
-    progress: str
-    no_question: str
-    gates: dict[Literal["open", "closed", "denied"], str]
-    fix: str
-    signals: str
-    singleturn: str
-    user_rules: dict[Literal["dialog_only", "action_plus_dialogue"], str]
-    scenario: str
-
-
-class CheckRule(_Part):
-    """A check that turns must pass; the code of each id is in `rplab.dialogue.check_functions`."""
-
-    id: str
-    version: int
-    severity: Literal["fatal", "error", "warning"]
-    policy: Literal["accept", "repair", "retry", "drop"]
-    sides: tuple[Side, ...]
-    tell: str = ""
-    """What a model is told when it is asked again; the id when empty."""
-
-
-class _PackFile(_Part):
+class _PackFile(Part):
     name: str
     version: int
     description: str
@@ -226,13 +55,13 @@ class _PackFile(_Part):
     decoding: DecodingTable
 
 
-class _StateFile(_Part):
+class _StateFile(Part):
     description: str = ""
-    flags: dict[str, Flag] = {}
+    flags: dict[str, Flag] = Field(default_factory=dict[str, Flag])
     rules: tuple[dict[str, Any], ...] = ()
 
 
-class _MachineFile(_Part):
+class _MachineFile(Part):
     name: str
     initial: str
     states: dict[str, _StateFile]

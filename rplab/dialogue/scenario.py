@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from rplab.backend.base import ChatBackend, ChatRequest, ScenarioSlots
 from rplab.backend.open import open_backend
-from rplab.character import Card, Line, Person, Register
+from rplab.character import Card, Person, Register
 from rplab.dialogue.book import render_book
 from rplab.dialogue.config import ScenariosConfig
 from rplab.dialogue.draft import DRAFT_SCHEMA, Draft, draft_fault
@@ -27,43 +27,13 @@ from rplab.dialogue.journal import Journal
 from rplab.dialogue.pack import Pack, load_pack
 from rplab.dialogue.payload import parse_payload
 from rplab.dialogue.prompts import fill, squeeze
+from rplab.dialogue.report import write_report
+from rplab.dialogue.scenario_file import Scenario
 from rplab.dialogue.singleturn import OVERSHOOT_FLOOR, check_genres, give_up
 from rplab.dialogue.singleturn_text import person_of
-from rplab.errors import DataError
-from rplab.jsonl import JsonValue, read_rows, write_rows
+from rplab.jsonl import JsonValue, write_rows
 from rplab.seeding import content_id, derive, derive_seed
 from rplab.stage import StageContext, Stats
-
-
-class Scenario(BaseModel):
-    """Where a dialogue starts: typed truth, with the book rendered from it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True, use_attribute_docstrings=True)
-
-    id: str = Field(min_length=1)
-    index: int
-    pack: str
-    pack_version: int
-    seed: int
-    backend: str
-    protagonist: Person
-    player: Person
-    register_: Register = Field(alias="register")
-    """Speech level of the protagonist towards the player."""
-    genre: str
-    era: str
-    relation: str
-    """Label at the start: one of 적대, 거리감, 친밀, 사랑."""
-    gate: bool
-    """Whether the genre's staged scene may happen at all."""
-    gate_condition: str
-    """Relation label from which on it may begin."""
-    start_frame: str
-    place: Line
-    draft: Draft
-    from_card: bool
-    book: str = Field(min_length=1)
-    """The eight-section text."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +54,7 @@ class Frame:
 
 
 def generate_scenarios(config: ScenariosConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
-    """Write `scenarios.jsonl` and `rejects.jsonl`.
+    """Write `scenarios.jsonl`, `rejects.jsonl` and `report.md`.
 
     Raises:
         BackendError: Too few scenarios were good enough; the message lists the reasons.
@@ -109,7 +79,9 @@ def generate_scenarios(config: ScenariosConfig, inputs: Mapping[str, Path], cont
                     scenarios.append(outcome.row)
     write_rows(context.out / "scenarios.jsonl", (scenario.model_dump(mode="json") for scenario in scenarios))
     write_rows(context.out / "rejects.jsonl", rejects)
-    return {**tally.stats(), "mix": _mix(scenarios), "book_chars": _lengths([len(scenario.book) for scenario in scenarios])}
+    stats: Stats = {**tally.stats(), "mix": _mix(scenarios), "book_chars": _lengths([len(scenario.book) for scenario in scenarios])}
+    write_report(context.out, "Scenarios", stats, [f"```\n{scenario.book}\n```" for scenario in scenarios])
+    return stats
 
 
 def _run(
@@ -267,41 +239,6 @@ def build_scenario(frame: Frame, draft: Draft, config: ScenariosConfig, pack: Pa
         from_card=frame.card is not None,
         book=book,
     )
-
-
-def read_scenarios(path: Path, pack: Pack) -> list[Scenario]:
-    """Read a scenarios file strictly.
-
-    Raises:
-        DataError: With file and line: bad JSON, a missing or wrong field, another pack, an unknown genre, a doubled id.
-    """
-    scenarios: list[Scenario] = []
-    seen: dict[str, int] = {}
-    for number, row in read_rows(path):
-        try:
-            scenario = Scenario.model_validate(row)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "row"
-            raise DataError(
-                f"{where}: {first['msg']}", file=path, line=number, remedy="Make the file again with `rplab data scenarios`"
-            ) from None
-        for what, value, known in (
-            ("pack", scenario.pack, (pack.name,)),
-            ("genre", scenario.genre, tuple(pack.genres)),
-            ("relation", scenario.relation, pack.relations),
-            ("gate_condition", scenario.gate_condition, pack.relations),
-        ):
-            if value not in known:
-                remedy = f"Use one of: {', '.join(known)}" if what != "pack" else f"Give --pack {value}"
-                raise DataError(f"{what}: {value!r} does not fit pack {pack.name}", file=path, line=number, remedy=remedy)
-        if scenario.id in seen:
-            raise DataError(f"id {scenario.id} stands on line {seen[scenario.id]} too", file=path, line=number, remedy="Delete one of them")
-        seen[scenario.id] = number
-        scenarios.append(scenario)
-    if not scenarios:
-        raise DataError("holds no scenario", file=path, remedy="Make some with `rplab data scenarios`")
-    return scenarios
 
 
 def _refuse_duplicate(outcome: Outcome[Scenario], seen: set[str]) -> Outcome[Scenario]:

@@ -65,7 +65,7 @@ def run_to_file(
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
             stats = function(config, inputs, StageContext(out=work, resume=resume, report=report, stop=stop))
-            side_files = [_publish_side(path, out) for path in sorted(work.iterdir()) if path.is_file() and path.name != main]
+            side_files = [_publish_side(path, out) for path in sorted(work.iterdir()) if path.suffix == ".jsonl" and path.name != main]
             (work / main).replace(out)
             shutil.rmtree(resume, ignore_errors=True)
     except OSError as error:

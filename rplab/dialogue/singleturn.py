@@ -22,6 +22,7 @@ from rplab.dialogue.journal import Journal
 from rplab.dialogue.pack import Pack, load_pack
 from rplab.dialogue.payload import EXPLANATIONS, SCHEMA, Expected, UserFormat, parse_payload, payload_fault
 from rplab.dialogue.prompts import Word, fill, squeeze
+from rplab.dialogue.report import show_exchange, write_report
 from rplab.dialogue.singleturn_text import Scene, card_scene, system_text
 from rplab.errors import BackendError, ConfigError
 from rplab.jsonl import write_rows
@@ -43,7 +44,7 @@ class Plan:
 
 
 def generate_singleturn(config: SingleturnConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
-    """Write `rows.jsonl` and `rejects.jsonl`.
+    """Write `rows.jsonl`, `rejects.jsonl` and `report.md`.
 
     Returns:
         planned, accepted, rejected{reason: n}, failed{reason: n} and the mix of the rows.
@@ -71,7 +72,10 @@ def generate_singleturn(config: SingleturnConfig, inputs: Mapping[str, Path], co
                     rows.append(outcome.row)
     write_rows(context.out / "rows.jsonl", rows)
     write_rows(context.out / "rejects.jsonl", rejects)
-    return {**tally.stats(), "mix": count_mix([row["meta"] for row in rows])}
+    stats: Stats = {**tally.stats(), "mix": count_mix([row["meta"] for row in rows])}
+    examples = [show_exchange([(row["meta"]["player"], row["user"]), (row["meta"]["protagonist"], row["assistant_raw"])]) for row in rows]
+    write_report(context.out, "Single-turn rows", stats, examples)
+    return stats
 
 
 def _run(

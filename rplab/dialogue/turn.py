@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from rplab.character import Register
-from rplab.dialogue.pack import Side
+from rplab.dialogue.pack_tables import Side
 
 LINE_LABEL = re.compile(
     r"^\s*(?:\[[^\]\n]{1,20}\]|ACT\s*\d+\s*[:：]|\d+[.)]|(?:서술|대사|행동|반응|대답|지문)(?=\s|[:：]))\s*[:：]?\s*", re.IGNORECASE

@@ -12,9 +12,10 @@ from typing import Literal
 from rplab.backend.base import ChatRequest, Message, SignalSlots, TurnSlots
 from rplab.character import Person
 from rplab.dialogue.pacing import DialogueState, Facts, Intent, gate_of, mode_of, must_progress, scene_step
-from rplab.dialogue.pack import Decoding, Pack, Side
+from rplab.dialogue.pack import Pack
+from rplab.dialogue.pack_tables import Decoding, Side
 from rplab.dialogue.prompts import describe_signals, fill, squeeze
-from rplab.dialogue.scenario import Scenario
+from rplab.dialogue.scenario_file import Scenario
 from rplab.dialogue.turn import TurnContext
 from rplab.seeding import derive_seed
 

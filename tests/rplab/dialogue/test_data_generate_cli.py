@@ -98,9 +98,19 @@ sys.exit(arguments.handler(arguments))
 IN_FLIGHT = 16
 
 
-def _start(calls, *argv):
+def _start(calls, *argv, latency_ms=20):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", PROGRAM, str(calls), *map(str, argv), "--in-flight", str(IN_FLIGHT), "--backend-set", "latency_ms=20"]
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(calls),
+        *map(str, argv),
+        "--in-flight",
+        str(IN_FLIGHT),
+        "--backend-set",
+        f"latency_ms={latency_ms}",
+    ]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
@@ -169,7 +179,7 @@ def test_sigterm_stops_cleanly_and_resumes(tmp_path):
 def test_two_commands_on_one_output_do_not_mix(tmp_path):
     out = tmp_path / "rows.jsonl"
     argv = ("singleturn", "--target-rows", 300, "--out", out)
-    first = _start(tmp_path / "calls", *argv)
+    first = _start(tmp_path / "calls", *argv, latency_ms=250)
     _wait_for(first, tmp_path / "calls", 1)
     second = _start(tmp_path / "calls2", *argv)
     _, errors = second.communicate(timeout=60)

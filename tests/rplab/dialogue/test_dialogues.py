@@ -15,7 +15,8 @@ from rplab.dialogue.drive import Asker
 from rplab.dialogue.generate import generate_dialogues, make_dialogue
 from rplab.dialogue.journal import Journal
 from rplab.dialogue.pack import load_pack
-from rplab.dialogue.scenario import Scenario, generate_scenarios, read_scenarios
+from rplab.dialogue.scenario import generate_scenarios
+from rplab.dialogue.scenario_file import Scenario, read_scenarios
 from rplab.dialogue.turn import TurnContext
 from rplab.errors import DataError
 from rplab.stage import StageContext

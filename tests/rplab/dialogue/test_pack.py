@@ -106,6 +106,14 @@ def test_unknown_check_is_named(tmp_path):
         check_pack(load_pack(str(folder)))
 
 
+def test_a_prompt_that_asks_for_an_unknown_value_is_found(tmp_path):
+    folder = _copy(tmp_path)
+    _edit(folder / "prompts.yaml", lambda data: data.update(player="{player}의 {weather} 차례"))
+
+    with pytest.raises(ConfigError, match="no value is called 'weather'"):
+        check_pack(load_pack(str(folder)))
+
+
 def test_unknown_pack_lists_the_known_ones():
     with pytest.raises(ConfigError, match="v5, v6, v7"):
         load_pack("v9")
