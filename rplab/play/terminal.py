@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from prompt_toolkit import PromptSession
@@ -20,6 +20,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import get_cwidth
 from rich.console import Console
 from rich.text import Text
 
@@ -48,6 +49,8 @@ class TerminalScreen:
         """Japanese that is being spoken, for the status bar."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when the prompt must be drawn again."""
+        self.columns = 80
+        """Width of the terminal in cells."""
         self._console = console
         self._live: list[tuple[str, str]] = []
         self._later: list[tuple[str, str]] = []
@@ -87,8 +90,12 @@ class TerminalScreen:
 
     def message(self) -> StyleAndTextTuples:
         """Return the prompt: the line that is being written, then the place to type."""
-        live: StyleAndTextTuples = [(f"class:{style}", text) for style, text in self._live]
+        live = wrap_cells(self._live, self.columns)
         return [*live, *([("", "\n")] if live else []), ("class:you", tr("나> ", "you> "))]
+
+    def leave_prompt(self) -> None:
+        """Enter was pressed: the prompt stays in the scrollback as it was drawn, with what the live line held by then."""
+        self._live = []
 
     def _grow(self, style: str, text: str) -> None:
         first, *rest = text.split("\n")
@@ -116,6 +123,23 @@ class TerminalScreen:
         console.print(text)
 
 
+def wrap_cells(pieces: Sequence[tuple[str, str]], columns: int) -> StyleAndTextTuples:
+    """Break styled text into lines of at most `columns` cells (a Hangul syllable takes two): a prompt's message does not wrap."""
+    wrapped: StyleAndTextTuples = []
+    used = 0
+    for style, text in pieces:
+        line = ""
+        for character in text:
+            cells = get_cwidth(character)
+            if used + cells > columns:
+                line += "\n"
+                used = 0
+            line += character
+            used += cells
+        wrapped.append((f"class:{style}", line))
+    return wrapped
+
+
 class Terminal:
     """Reads lines and hands them to the conversation, without ever waiting for it."""
 
@@ -134,7 +158,7 @@ class Terminal:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_ctrl_c = 0.0
         self._prompt: PromptSession[str] = PromptSession(
-            message=screen.message,
+            message=self._message,
             style=_STYLE,
             bottom_toolbar=self._toolbar,
             interrupt_exception=_InterruptError,
@@ -143,6 +167,7 @@ class Terminal:
         )
         application: Any = self._prompt.app
         screen.on_change = application.invalidate
+        self._output: Output = application.output
 
     async def run(self, loading: Awaitable[Conversation]) -> None:
         """Talk until the player leaves.
@@ -154,6 +179,7 @@ class Terminal:
         with patch_stdout(raw=True):
             while not (self._conversation and self._conversation.ended):
                 line = await self._read_line(ready)
+                self.screen.leave_prompt()
                 if line is None:
                     break
                 if line.split()[:1] in (["/quit"], ["/exit"], ["/끝"]):
@@ -188,6 +214,7 @@ class Terminal:
             except EOFError:
                 return None
             except _InterruptError:
+                self.screen.leave_prompt()
                 if await self._interrupt():
                     return None
 
@@ -205,6 +232,10 @@ class Terminal:
     async def _handle(self, ready: asyncio.Future[Conversation], line: str) -> None:
         conversation = await asyncio.shield(ready)
         await conversation.handle(line)
+
+    def _message(self) -> StyleAndTextTuples:
+        self.screen.columns = self._output.get_size().columns
+        return self.screen.message()
 
     def _toolbar(self) -> str:
         conversation = self._conversation
