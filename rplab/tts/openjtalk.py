@@ -14,6 +14,7 @@ spoken in shorter parts.
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from types import ModuleType
@@ -25,6 +26,8 @@ from rplab.errors import AudioError, ConfigError
 from rplab.tts.engine import Samples
 from rplab.tts.signal import limit_peaks, silence, trim_edges
 from rplab.tts.text import prepare_speech
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_RATE_HZ = 48_000
 STYLES: Mapping[str, tuple[float, float]] = {
@@ -81,7 +84,10 @@ class OpenJTalkVoice:
         if not 0.5 <= speed <= 2.0 or not -12.0 <= pitch <= 12.0:
             raise ValueError(f"speed must be 0.5..2 and pitch -12..12 semitones, not {speed} and {pitch}")
         factor, shift = STYLES[_known_style(style or self._default_style)]
-        sentences = prepare_speech(text).sentences
+        speech = prepare_speech(text)
+        if speech.dropped:
+            logger.info("not spoken: %s", ", ".join(f"{reason} {count}" for reason, count in speech.dropped.items()))
+        sentences = speech.sentences
         spoken = 0
         for index, sentence in enumerate(sentences):
             samples = self._speak(sentence, speed * factor, pitch + shift)
