@@ -158,7 +158,11 @@ def _explain(item: Any) -> str:
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
         names = _fields_at(Profile, location[:-1])
-        near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.4)
+        deeper = {
+            name: f"{parent}.{name}" for parent in names for name in _fields_at(Profile, [*location[:-1], parent]) if name not in names
+        }
+        near = difflib.get_close_matches(location[-1], [*names, *deeper], n=1, cutoff=0.5)
+        near = [deeper.get(name, name) for name in near]
         hint = f"did you mean {near[0]!r}?" if near else f"valid keys there: {', '.join(names)}"
         return f"unknown key {key}; {hint}"
     if item["type"] == "missing":

@@ -14,7 +14,7 @@ def test_machine_without_a_character_is_told_how_to_make_one(tmp_path):
 
 
 def test_both_onnxruntimes_together_are_a_problem(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "_version", lambda package: "1.32.0")
+    monkeypatch.setattr(doctor, "_version", lambda _: "1.32.0")
 
     findings = [finding for finding in doctor.examine(tmp_path) if finding.subject == "onnxruntime"]
 

@@ -32,8 +32,8 @@ def test_every_entry_exists_and_heavy_modules_load_only_then():
 
 
 def test_one_changed_value_changes_exactly_what_depends_on_it(tmp_path):
-    assert changed(tmp_path, "llm.sft2.learning_rate=1e-6") == dependants("sft2")
-    assert changed(tmp_path, "llm.translator.learning_rate=1e-6") == dependants("translator")
+    assert changed(tmp_path, "llm.sft2.optimiser.learning_rate=1e-6") == dependants("sft2")
+    assert changed(tmp_path, "llm.translator.optimiser.learning_rate=1e-6") == dependants("translator")
     assert changed(tmp_path, "data.dialogues.turns=6") == dependants("dialogues")
     assert changed(tmp_path, "play.max_history_turns=3", "machine.threads=2") == set()
 

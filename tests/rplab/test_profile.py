@@ -21,16 +21,21 @@ def test_every_shipped_profile_loads(path):
 
 
 def test_override_by_dotted_path_changes_one_value():
-    profile = load_profile("smoke", ["data.dialogues.turns=5", "llm.sft1.learning_rate=1e-5", "card=saya"])
+    profile = load_profile("smoke", ["data.dialogues.turns=5", "llm.sft1.optimiser.learning_rate=1e-5", "card=saya"])
 
     assert profile.data.dialogues.turns == 5
-    assert profile.llm.sft1.learning_rate == 1e-5
+    assert profile.llm.sft1.optimiser.learning_rate == 1e-5
     assert profile.data.scenarios == load_profile("smoke").data.scenarios
 
 
 @pytest.mark.parametrize(
     ("key", "near"),
-    [("data.dialoges.turns=3", "dialogues"), ("data.dialogues.turn=3", "turns"), ("lmm.base.seed=1", "llm"), ("llm.sft1.learnin_rate=1", "learning_rate")],
+    [
+        ("data.dialoges.turns=3", "dialogues"),
+        ("data.dialogues.turn=3", "turns"),
+        ("lmm.base.seed=1", "llm"),
+        ("llm.sft1.learnin_rate=1", "optimiser.learning_rate"),
+    ],
 )
 def test_unknown_key_names_file_key_and_nearest_valid_key(key, near):
     with pytest.raises(ConfigError, match=rf"smoke\.yaml: unknown key .*did you mean '{near}'") as caught:

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from rplab.errors import ModelError
 from rplab.tts.checkpoint_io import inference_state, load_weights, save_weights
 from rplab.tts.losses import adversarial_loss, discriminator_loss, feature_loss, kl_loss
-from rplab.tts.mel import log_mel, mel_filters, spectrogram
+from rplab.tts.mel import log_mel, spectrogram
+from rplab.tts.mel_filters import mel_filters
 from rplab.tts.model.alignment import find_path
 from rplab.tts.model.attention import band_to_square, square_to_band
 from rplab.tts.model.discriminator import Discriminator
