@@ -48,10 +48,29 @@ _DISK_FULL_BYTES = 64 * 2**10
 """Less free space than this counts as full."""
 
 
+@dataclass(frozen=True)
+class RunOnly:
+    """Marks a config field that says how fast or how dear, never what: `Annotated[float, RunOnly()]`; it stays out of the key.
+
+    So a run that stopped (at its budget, say) goes on after the field was changed.
+    """
+
+
 class StageConfig(BaseModel):
     """Base of every stage config: frozen, unknown keys are errors, no paths and no device inside."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def key_fields(self) -> dict[str, Any]:
+        """Return the JSON value that enters the key: all fields but those marked `RunOnly`, in nested configs, too."""
+        fields = self.model_dump(mode="json")
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            if any(isinstance(mark, RunOnly) for mark in info.metadata):
+                del fields[name]
+            elif isinstance(value, StageConfig):
+                fields[name] = value.key_fields()
+        return fields
 
     def outside(self) -> JsonValue:
         """Return what the result depends on beside config and inputs (files that the user brings), or None.
@@ -140,7 +159,7 @@ def stage_key(stage: Stage, config: StageConfig, inputs: Mapping[str, Artifact])
     identity: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,
-        "config": config.model_dump(mode="json"),
+        "config": config.key_fields(),
         "inputs": {name: artifact.digest for name, artifact in inputs.items()},
     }
     if (outside := config.outside()) is not None:
