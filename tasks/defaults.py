@@ -14,6 +14,7 @@ _DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # its 20 s are too few on a busy machine with a new database
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",  # the default, pickle, runs code when it is loaded
     "PREFECT_LOGGING_EXTRA_LOGGERS": "rplab",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # the automation of deployments/bootstrap.py takes two silent minutes for a death
 }
 
 for _name, _value in _DEFAULTS.items():

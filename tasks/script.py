@@ -42,7 +42,7 @@ def run_as_script(flow: Flow[..., Any], argv: Sequence[str] | None = None) -> in
     except LabError as error:
         return _say(f"{error}", error.exit_code)
     except KeyboardInterrupt:
-        return _say(tr("중단했습니다. 다시 실행하면 이어집니다.", "interrupted. Run the same command again to resume."), _INTERRUPTED)
+        return _say(_interruption(), _INTERRUPTED)
     except httpx.TransportError as error:
         address = os.environ.get("PREFECT_API_URL", "(a private server)")
         return _say(f"Prefect's server {address} does not answer: {error}. Start it, or unset PREFECT_API_URL to run without one", 1)
@@ -73,7 +73,11 @@ def _quieten_prefect() -> None:
 
 def _exit_interrupted(_number: int, _frame: FrameType | None) -> None:
     """End like Ctrl-C. Prefect calls this after it has stopped the running stage, which saved a checkpoint by then."""
-    sys.exit(_INTERRUPTED)
+    sys.exit(_say(_interruption(), _INTERRUPTED))
+
+
+def _interruption() -> str:
+    return tr("중단했습니다. 다시 실행하면 이어집니다.", "interrupted. Run the same command again to resume.")
 
 
 def _say(message: str, code: int) -> int:
