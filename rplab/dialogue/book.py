@@ -1,6 +1,7 @@
 """The scenario book: the eight-section text that a dialogue's system message holds, rendered from typed fields.
 
-Kept short on purpose (about 700 characters): a tiny model is trained on it, and it stands before every dialogue.
+Kept short on purpose (about 700 characters in v7): a tiny model is trained on it, and it stands before every dialogue.
+Which free-text fields a pack leaves out of the text is its `book_omits`; the typed scenario always holds them all.
 """
 
 from __future__ import annotations
@@ -41,22 +42,54 @@ def render_book(
     hero, guest = Word(protagonist.name), Word(player.name)
     scene = pack.genres[genre].scene
     permission = f"{scene.name} 가능: {gate_condition}부터" if gate else f"{scene.name} 불가: {scene.decline}"
-    rules = "\n".join(fill(line, protagonist=hero, player=guest) for line in pack.prompts.policy)
-    return (
-        f"「{hero}」 {draft.title}\n"
-        f"0. 방향\n장르: {genre}, 시대: {era}\n{_stop(draft.driver)}\n"
-        f"1. 역할\n당신은 {hero:이다/다}. {guest:은/는} 플레이어이다.\n"
-        f"2. 세계\n{_stop(draft.world)} {_stop(draft.constraint)}\n"
-        f"장소: {draft.place}\n사건: {draft.ongoing_event}. 할 일: {draft.pending_task}\n"
-        f"3. 주인공\n이름: {hero} ({protagonist.age}세, {protagonist.gender})\n역할: {draft.protagonist_role}\n"
-        f"성격: {', '.join(draft.traits)}\n결핍: {draft.lack}. 애착: {draft.attachment_reason}\n"
-        f"4. 플레이어\n이름: {guest} ({player.age}세, {player.gender})\n영향: {draft.player_influence}\n"
-        f"5. 관계\n{', '.join(pack.relations)}\n상승: {draft.rise_condition}\n하락: {draft.fall_condition}\n"
-        f"성장: {draft.growth_factor}\n결말: {' / '.join(draft.endings)}\n{permission}\n"
-        f"6. 발화\n말투: {register.value}, {draft.speech_habit}\n어두워질 때: {draft.dark_signal}\n{rules}\n"
-        f"7. 최근 상호작용\n플레이어의 가장 최근 턴: {draft.last_player_turn}\n"
-        f"주인공의 가장 최근 턴: {draft.last_protagonist_turn}\n관계 상태: {relation}"
-    )
+    rules = [fill(line, protagonist=hero, player=guest) for line in pack.prompts.policy]
+    omitted = pack.book_omits
+    sections: list[list[str]] = [
+        ["방향", f"장르: {genre}, 시대: {era}", _stop(draft.driver)],
+        ["역할", f"당신은 {hero:이다/다}. {guest:은/는} 플레이어이다."],
+        [
+            "세계",
+            _join(_stop(draft.world), "" if "constraint" in omitted else _stop(draft.constraint)),
+            f"장소: {draft.place}",
+            f"사건: {draft.ongoing_event}",
+            f"할 일: {draft.pending_task}",
+        ],
+        [
+            "주인공",
+            f"이름: {hero} ({protagonist.age}세, {protagonist.gender})",
+            f"역할: {draft.protagonist_role}",
+            f"성격: {', '.join(draft.traits)}",
+            f"결핍: {draft.lack}",
+            "" if "attachment_reason" in omitted else f"애착: {draft.attachment_reason}",
+        ],
+        [
+            "플레이어",
+            f"이름: {guest} ({player.age}세, {player.gender})",
+            "" if "player_influence" in omitted else f"영향: {draft.player_influence}",
+        ],
+        [
+            "관계",
+            ", ".join(pack.relations),
+            f"상승: {draft.rise_condition}",
+            f"하락: {draft.fall_condition}",
+            "" if "growth_factor" in omitted else f"성장: {draft.growth_factor}",
+            "" if "endings" in omitted else f"결말: {' / '.join(draft.endings)}",
+            permission,
+        ],
+        ["발화", f"말투: {register.value}, {draft.speech_habit}", f"어두워질 때: {draft.dark_signal}", *rules],
+        [
+            "최근 상호작용",
+            f"플레이어의 가장 최근 턴: {draft.last_player_turn}",
+            f"주인공의 가장 최근 턴: {draft.last_protagonist_turn}",
+            f"관계 상태: {relation}",
+        ],
+    ]
+    numbered = [f"{number}. {section[0]}\n" + "\n".join(line for line in section[1:] if line) for number, section in enumerate(sections)]
+    return f"「{hero}」 {draft.title}\n" + "\n".join(numbered)
+
+
+def _join(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
 
 
 def _stop(sentence: str) -> str:

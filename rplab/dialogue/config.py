@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from rplab.backend.config import BackendConfig, ScriptedConfig
 from rplab.character import Card
-from rplab.stage import StageConfig
+from rplab.stage import RunOnly, StageConfig
 
 
 class _GenerationConfig(StageConfig):
@@ -16,7 +16,7 @@ class _GenerationConfig(StageConfig):
     """Root of every draw; equal seed and backend, equal rows."""
     pack: str = "v7"
     """Dialogue recipe: a shipped pack's name or a pack folder."""
-    in_flight: int = Field(default=64, ge=1, le=4096)
+    in_flight: Annotated[int, RunOnly()] = Field(default=64, ge=1, le=4096)
     """Items at work at once; changes nothing but the speed."""
     backend: BackendConfig = Field(default_factory=ScriptedConfig)
     """Which text model answers."""

@@ -125,7 +125,7 @@ class Journal:
         for number, line in _lines(data[:complete]):
             entry = _decode(line)
             if entry is None:
-                logger.warning("%s:%d: checksum does not fit; the entry is dropped and its request asked again", self._path, number)
+                logger.warning("%s:%d: damaged (checksum or layout); the entry is dropped and its request asked again", self._path, number)
                 continue
             self._entries[entry[0]] = entry[1]
         if self._entries:
@@ -142,8 +142,11 @@ def _decode(line: bytes) -> tuple[str, ChatResult] | None:
     checksum, _, body = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(body):
         return None
-    key, fields = json.loads(body)
-    return key, _result(fields)
+    try:
+        key, fields = json.loads(body)
+        return key, _result(fields)
+    except (ValueError, TypeError, KeyError):  # a whole line of another layout: made by another version of this file
+        return None
 
 
 def _result(fields: dict[str, Any]) -> ChatResult:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -47,6 +47,7 @@ class _PackFile(Part):
     base: str = ""
     signals: dict[str, Signal]
     relations: tuple[str, ...]
+    book_omits: tuple[Literal["constraint", "attachment_reason", "player_influence", "growth_factor", "endings"], ...] = ()
     eras: dict[str, str]
     genres: dict[str, Genre]
     intent: Intent
@@ -76,6 +77,8 @@ class Pack:
     description: str
     signals: Mapping[str, Signal]
     relations: tuple[str, ...]
+    book_omits: tuple[str, ...]
+    """Draft fields that the book's text leaves out."""
     eras: Mapping[str, str]
     genres: Mapping[str, Genre]
     intent: Intent
@@ -127,6 +130,7 @@ def _load(folder: Path) -> Pack:
         description=head.description,
         signals=head.signals,
         relations=head.relations,
+        book_omits=head.book_omits,
         eras=head.eras,
         genres=head.genres,
         intent=head.intent,

@@ -58,7 +58,7 @@ def test_a_flipped_byte_drops_that_entry_only(tmp_path, caplog):
 
     with caplog.at_level(logging.WARNING), Journal(path) as journal:
         assert [journal.get(f"h{index}") is not None for index in range(5)] == [True, True, False, True, True]
-    assert f"{path}:3: checksum does not fit" in caplog.text
+    assert f"{path}:3: damaged" in caplog.text
 
 
 def test_a_flipped_line_break_drops_two_entries_at_most(tmp_path):
