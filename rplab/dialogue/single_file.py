@@ -70,6 +70,9 @@ def run_to_file(
             shutil.rmtree(resume, ignore_errors=True)
     except OSError as error:
         raise storage_error(error, Path(error.filename or out)) from error
+    finally:
+        if not any(path.stat().st_size for path in resume.glob("*.journal")):
+            shutil.rmtree(resume, ignore_errors=True)  # nothing was answered: nothing to resume
     return FileRun(out, stats, tuple(path for path in side_files if path is not None))
 
 

@@ -62,7 +62,7 @@ def test_bad_input_is_a_clear_error_and_leaves_nothing(tmp_path):
         _call("singleturn", "--out", tmp_path)
     with pytest.raises(ConfigError, match="must look like"):
         _call("singleturn", "--out", out, "--backend-set", "latency")
-    assert not out.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl"]
 
 
 def test_pack_commands(capsys):
