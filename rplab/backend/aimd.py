@@ -4,9 +4,10 @@ Two controls, because servers limit two things:
 
 - Concurrency: x0.75 once per burst of 429s, +1 per 25 answers (per 5 when the 429s named no waiting time: such servers
   are full for a moment, not strict), doubling per round trip until the first burst.
-- Pace: from a burst on, requests start no faster than the server was seen to accept them. It creeps up while few are
-  refused and falls back to the accepted rate when more are, so a limit of N per minute is met within a few percent
-  whatever the latency is. It goes away when it is no longer what holds requests back.
+- Pace: from a burst on, requests start no faster than the server was seen to accept them. It doubles until refusals
+  show where the server's limit is, then creeps up while few are refused and falls back to the accepted rate when more
+  are: a limit of N per minute is met within a few percent whatever the latency is. It goes away when it is no longer
+  what holds requests back.
 
 A lone 429 is not a burst: servers refuse at random, too, and a limit that fell at each of those would collapse
 (spec/data.md 3.4: 76 s instead of 16 s in another engine). Such a request waits by itself.
@@ -33,11 +34,16 @@ BURST_SIZE = 5
 """429s among the last `BURST_WINDOW` outcomes that make a burst: 5 % at random do so about once in 400 requests."""
 REFUSED_SHARE = 0.08
 """Share of 429s in a pace period from which on the pace is above the server's limit."""
-PERIOD_S = 1.0
+SEARCH_SHARE = 0.2
+"""The same while the pace doubles: one period holds few outcomes then, and random 429s must not end the search."""
+PERIOD_S, SEARCH_PERIOD_S = 1.0, 0.25
 MIN_PERIOD_OUTCOMES = 20
-FIRST_GROWTH, GROWTH_FACTOR, MAX_GROWTH = 0.015, 1.5, 1.0
+FIRST_GROWTH, GROWTH_FACTOR, MAX_GROWTH = 0.015, 1.5, 0.25
 PACE_BURST_S = 0.05
 """Requests may catch up on this much of the schedule at once (timers are no finer than a millisecond)."""
+PACE_DECREASE = 0.75
+"""Most that a burst takes from a pace that is known: random 429s come in clumps, too."""
+LEAST_SEARCH_PACE = 5.0
 SLACK_PERIODS = 5
 _BUCKETS = 10
 
@@ -57,10 +63,12 @@ class Aimd:
         self._next_start = -math.inf
         self._recent: deque[bool] = deque(maxlen=BURST_WINDOW)
         self._step = SUCCESSES_PER_STEP
+        self._decreased = -math.inf
         self._accepted: deque[list[int]] = deque()
         self._period_start = 0.0
         self._period: list[int] = [0, 0]
         self._growth = FIRST_GROWTH
+        self._searching = True
         self._slack = 0
 
     def ready_at(self, now: float) -> float:
@@ -96,7 +104,7 @@ class Aimd:
             self._count_accepted(now)
             if outcome == "ok":
                 self._grow()
-        if self.pace != math.inf:
+        if self.pace != math.inf and started == self.bursts:
             self._period[refused] += 1
             self._steer(now)
 
@@ -113,10 +121,24 @@ class Aimd:
             return
         self._recent.clear()
         self.bursts += 1
-        self.limit = max(1.0, self.limit * DECREASE)
+        if now - self._decreased >= PERIOD_S:  # bursts while the pace is being found are one
+            self._decreased = now
+            self.limit = max(1.0, self.limit * DECREASE)
         self._step = SUCCESSES_PER_STEP if retry_after is not None else SUCCESSES_PER_FAST_STEP
         self.paused_until = max(self.paused_until, now + (retry_after or 0.0))
-        self._set_pace(now, max(self._accepted_per_s(now), 1.0))
+        self._set_pace(now, self._seen_pace(now))
+
+    def _seen_pace(self, now: float) -> float:
+        """Return the rate at which the server accepted requests, as well as it can be told at a burst."""
+        accepted, refused = self._period
+        elapsed = now - self._period_start
+        last_second = self._accepted_per_s(now)
+        if self.pace == math.inf:
+            return max(last_second, LEAST_SEARCH_PACE)
+        if accepted + refused >= 2 * BURST_SIZE - 2 and elapsed > 0:
+            last_second = min(last_second, accepted / elapsed)
+            self._searching = False
+        return max(1.0, last_second, 0.0 if self._searching else self.pace * PACE_DECREASE)
 
     def _set_pace(self, now: float, pace: float) -> None:
         self.pace = pace
@@ -128,18 +150,20 @@ class Aimd:
         """Adjust the pace at the end of a period."""
         accepted, refused = self._period
         elapsed = now - self._period_start
-        if elapsed < PERIOD_S or accepted + refused < min(MIN_PERIOD_OUTCOMES, self.pace * 4):
+        total = accepted + refused
+        if elapsed < (SEARCH_PERIOD_S if self._searching else PERIOD_S) or total < min(MIN_PERIOD_OUTCOMES, max(3.0, self.pace)):
             return
-        if refused >= 3 and refused >= REFUSED_SHARE * (accepted + refused):
+        if refused >= 3 and refused >= (SEARCH_SHARE if self._searching else REFUSED_SHARE) * total:
+            self._searching = False
             self._set_pace(now, max(1.0, min(self.pace, accepted / elapsed) * 0.99))
             return
-        if accepted + refused < 0.8 * self.pace * elapsed:
+        if total < 0.8 * self.pace * elapsed:
             self._slack += 1
             if self._slack >= SLACK_PERIODS:
-                self.pace = math.inf
+                self.pace, self._searching = math.inf, True
         else:
             self._slack = 0
-            self.pace *= 1 + self._growth
+            self.pace *= 2 if self._searching else 1 + self._growth
             self._growth = min(MAX_GROWTH, self._growth * GROWTH_FACTOR)
         self._period_start, self._period = now, [0, 0]
 
