@@ -66,6 +66,8 @@ def _quieten_prefect() -> None:
     """
     if "PREFECT_LOGGING_LEVEL" in os.environ:
         return
+    # The private server is ended while it still writes down the last states; the tracebacks of that mean nothing.
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     logging.getLogger("prefect").setLevel(logging.WARNING)
     for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
         logging.getLogger(name).propagate = False
