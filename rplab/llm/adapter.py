@@ -133,7 +133,9 @@ def kept_adapters(model: torch.nn.Module) -> Generator[None]:
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """Save an adapter as PEFT reads it: no paths and no dates inside, so equal weights are equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
+    weights = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+    }
     save_file(weights, str(folder / ADAPTER_WEIGHTS), metadata={"format": "pt"})
     settings = model.peft_config[str(model.active_adapter)].to_dict() | {
         "base_model_name_or_path": "base",

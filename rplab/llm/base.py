@@ -23,7 +23,7 @@ from rplab.llm.corpus import Corpus, draw_rows, read_corpus
 from rplab.llm.lineage import model_fingerprint
 from rplab.llm.precision import load_tokenizer, model_folder, quiet_libraries, save_tokenizer
 from rplab.llm.pretrain import Packed, pack_steps, pretrain
-from rplab.llm.template import END_OF_TEXT, TURN_END, end_id, pad_id, render
+from rplab.llm.template import END_OF_TEXT, IGNORED, TURN_END, Example, end_id, pad_id, render
 from rplab.llm.tokenizer import train_tokenizer
 from rplab.stage import StageContext, Stats
 
@@ -147,14 +147,23 @@ def _generation_config(tokenizer: PreTrainedTokenizerBase, folder: Path | None) 
 def _pack_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config: BaseConfig) -> list[Packed]:
     settings = config.pretrain
     end = pad_id(tokenizer)  # <|endoftext|> ends every document
-    encoded: dict[tuple[str, int], list[int]] = {}
+    encoded: dict[tuple[str, int], Example] = {}
 
-    def encode(kind: str, index: int) -> list[int]:
+    def encode(kind: str, index: int) -> Example:
         if (kind, index) not in encoded:
-            text = render(tokenizer, corpus.dialogues[index]) if kind == "chat" else "\n".join(corpus.pairs[index])
-            ids: Any = tokenizer(text, add_special_tokens=False)["input_ids"]
-            encoded[kind, index] = [*ids, end]
+            dialogue = corpus.dialogues[index] if kind == "chat" else None
+            ids = [*_ids(tokenizer, render(tokenizer, dialogue) if dialogue else "\n".join(corpus.pairs[index])), end]
+            # System texts are long and alike: after one in eight the rest teaches nothing new
+            skipped = (
+                len(_ids(tokenizer, render(tokenizer, dialogue[:1]))) if dialogue and index % 8 and dialogue[0]["role"] == "system" else 0
+            )
+            encoded[kind, index] = Example(ids, [*([IGNORED] * skipped), *ids[skipped:]])
         return encoded[kind, index]
 
     drawn = draw_rows(len(corpus.dialogues), len(corpus.pairs), settings.translation_share, config.seed)
     return pack_steps((encode(kind, index) for kind, index in drawn), settings.max_steps, settings.batch_tokens, settings.sequence_tokens)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: Any = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return list(ids)

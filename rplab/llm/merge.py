@@ -38,7 +38,10 @@ _PEFT_PREFIX = "base_model.model."
 _OWN_PROBES = (
     f"{TURN_START}user\n오늘은 뭐 하고 있었어?{TURN_END}\n{TURN_START}assistant\n그녀는 창가에서 고개를 든다.",
     "봄이 오면 강가의 나무마다 새잎이 돋고, 사람들은 느린 걸음으로 둑을 따라 걷는다.",
-    "雨が上がったら、港まで散歩に行きましょう。",
+    "雨が上がったら、港まで散歩に行きましょう。夕方の海は静かで、遠くの船の灯りがゆっくりと動いていく。",
+    "그날 밤 두 사람은 오래된 책방의 이층에서 창문을 열어 두고, 빗소리를 들으며 지난 이야기를 천천히 나누었다.",
+    "아침이 되자 시장에는 갓 구운 빵 냄새가 퍼졌고, 가게 주인은 첫 손님에게 따뜻한 차를 내주었다.",
+    "The ferry left at seven, and by noon the island was only a thin grey line behind the wake.",
 )
 """Compared when an adapter comes without probe.jsonl (one that was trained elsewhere)."""
 
@@ -67,14 +70,14 @@ def merge_adapter(config: MergeConfig, inputs: Mapping[str, Path], context: Stag
     context.progress(0, 4, "merge: base with adapter")
     trained = load_with_lineage(base, adapter)
     plain: Any = trained.get_base_model()
-    expected = probe_logits(plain, probes, autocast=lineage.precision != "fp32")
+    expected = probe_logits(plain, probes)
     context.progress(1, 4, "merge: folding in")
     target = context.out / "model"
     num_changed = _write_merged(trained, base, target, tokenizer)
     del trained
     context.progress(2, 4, "merge: comparing")
     merged = load_model(target, "bf16", "sdpa")
-    parity = compare_logits(expected, probe_logits(merged, probes, autocast=lineage.precision != "fp32"))
+    parity = compare_logits(expected, probe_logits(merged, probes))
     report = _report(parity, config, lineage, len(probes), tie_problems(merged, target))
     write_text(context.out / "parity.json", json.dumps(report, indent=2, sort_keys=True) + "\n")
     if report["problems"]:

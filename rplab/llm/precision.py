@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import transformers
 from bitsandbytes.nn.modules import Linear4bit
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rplab.errors import ModelError
@@ -35,7 +36,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\\.")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\.")
     import datasets  # only its progress bars; slow to import
 
     datasets.disable_progress_bars()
@@ -101,7 +102,7 @@ def as_model_error(folder: Path) -> Generator[None]:
     """Turn what transformers raises for a broken folder into one message."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
             raise
         raise ModelError(f"{folder}: cannot be loaded ({str(error).strip().splitlines()[0][:300]}). Copy or download it again") from error

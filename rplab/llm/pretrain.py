@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -21,6 +22,7 @@ from rplab.llm.attention import packed_forward
 from rplab.llm.callbacks import MetricsFile
 from rplab.llm.checkpoint import STAGING, latest_checkpoint, publish_checkpoint
 from rplab.llm.config import PretrainSettings
+from rplab.llm.template import IGNORED, Example
 from rplab.stage import StageContext
 
 logger = logging.getLogger(__name__)
@@ -36,47 +38,48 @@ class Packed:
 
     ids: torch.Tensor
     """(1, T)."""
+    targets: torch.Tensor
+    """(T) what each position should say next, -100 where nothing is learnt."""
     borders: torch.Tensor
     """(documents + 1) int32 cumulative lengths."""
-    labels: torch.Tensor | None = None
-    """(1, T) what is learnt, -100 where nothing is; None: every token."""
 
     @property
     def positions(self) -> torch.Tensor:
         """(1, T) place of each token in its document."""
-        lengths = self.borders.diff()
-        starts = torch.repeat_interleave(self.borders[:-1], lengths)
+        starts = torch.repeat_interleave(self.borders[:-1], self.borders.diff())
         return (torch.arange(self.ids.shape[1]) - starts)[None]
 
 
-def pack_steps(documents: Iterable[Sequence[int]], steps: int, batch_tokens: int, sequence_tokens: int) -> list[Packed]:
+def pack_steps(documents: Iterable[Example], steps: int, batch_tokens: int, sequence_tokens: int) -> list[Packed]:
     """Pack documents, in order, into one row a step.
 
     Args:
-        documents: Token ids; enough of them for `steps` rows.
+        documents: Enough of them for `steps` rows.
         steps: Rows wanted.
         batch_tokens: A row is closed before it would grow beyond this.
         sequence_tokens: Longer documents are cut to this length.
     """
     rows: list[Packed] = []
-    current: list[Sequence[int]] = []
+    current: list[Example] = []
     size = 0
+    longest = min(sequence_tokens, batch_tokens)
     for document in documents:
-        piece = document[: min(sequence_tokens, batch_tokens)]
-        if current and size + len(piece) > batch_tokens:
+        piece = Example(document.input_ids[:longest], document.labels[:longest])
+        if current and size + len(piece.input_ids) > batch_tokens:
             rows.append(_pack(current))
             if len(rows) == steps:
                 return rows
             current, size = [], 0
         current.append(piece)
-        size += len(piece)
+        size += len(piece.input_ids)
     raise ValueError(f"the documents fill only {len(rows)} of {steps} steps")
 
 
-def _pack(documents: Sequence[Sequence[int]]) -> Packed:
-    lengths = torch.tensor([0, *(len(document) for document in documents)])
-    ids = torch.tensor([[token for document in documents for token in document]])
-    return Packed(ids, lengths.cumsum(0).to(torch.int32))
+def _pack(documents: Sequence[Example]) -> Packed:
+    lengths = torch.tensor([0, *(len(document.input_ids) for document in documents)])
+    ids = torch.tensor([[token for document in documents for token in document.input_ids]])
+    targets = torch.tensor([label for document in documents for label in [*document.labels[1:], IGNORED]])
+    return Packed(ids, targets, lengths.cumsum(0).to(torch.int32))
 
 
 def pretrain(
@@ -138,21 +141,22 @@ def _optimiser(model: PreTrainedModel, settings: PretrainSettings) -> torch.opti
 
 
 def _train_step(model: PreTrainedModel, optimiser: torch.optim.AdamW, row: Packed, max_grad_norm: float, device: torch.device) -> float:
-    ids, borders = row.ids.to(device), row.borders.to(device)
+    borders, targets = row.borders.to(device), row.targets.to(device)
     longest = int(row.borders.diff().max())
+    learnt = (targets != IGNORED).nonzero().flatten()
+    head: Any = model.get_output_embeddings()
     with torch.autocast(device.type, torch.bfloat16), packed_forward():
-        logits = model(
-            input_ids=ids,
+        hidden = model.base_model(
+            input_ids=row.ids.to(device),
             position_ids=row.positions.to(device),
             cu_seq_lens_q=borders,
             cu_seq_lens_k=borders,
             max_length_q=longest,
             max_length_k=longest,
             use_cache=False,
-        ).logits
-    targets = (row.ids if row.labels is None else row.labels)[0, 1:].to(device, copy=True)
-    targets[borders[1:-1].long() - 1] = -100  # the first token of a document follows from nothing
-    loss = torch.nn.functional.cross_entropy(logits[0, :-1].float(), targets)
+        ).last_hidden_state
+        logits = head(hidden[0, learnt])
+    loss = torch.nn.functional.cross_entropy(logits.float(), targets[learnt])
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
     optimiser.step()
