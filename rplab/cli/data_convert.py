@@ -1,4 +1,4 @@
-"""`rplab data convert | normalise | unite | translation-set | grpo-set | card`."""
+"""`rplab data convert | normalise | preprocess | unite | translation-set | grpo-set | card`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def register(subparsers: Commands) -> None:
     """Add the commands that turn data files into other data files."""
     _register_convert(subparsers)
     _register_normalise(subparsers)
+    _register_preprocess(subparsers)
     _register_unite(subparsers)
     _register_translation(subparsers)
     _register_grpo(subparsers)
@@ -86,6 +87,32 @@ def normalise(arguments: argparse.Namespace) -> int:
     from rplab.dataset.normalise import normalise_file
 
     return _report(normalise_file(arguments.input, arguments.output, arguments.seed), [arguments.output], as_json=arguments.json)
+
+
+def _register_preprocess(subparsers: Commands) -> None:
+    parser = _add(
+        subparsers,
+        "preprocess",
+        "{messages} 행을 학습에 맞게 다듬습니다: 이름, 메타 줄, 턴 순서, 토큰 길이. 다시 실행해도 바뀌지 않습니다.",
+        "Make {messages} rows fit for training: names, meta lines, order of turns, token length. Running it again changes nothing.",
+        "rplab data preprocess messages.jsonl fit.jsonl --max-tokens 4096 --tokenizer models/qwen3-8b",
+    )
+    _add_in_out(parser)
+    parser.add_argument("--max-tokens", "--max-length", type=_count, default=4096, help="of a row through the chat template; 0 = no limit")
+    parser.add_argument("--tokenizer", metavar="DIR", type=Path, help="model folder with tokenizer.json; needed for the limit")
+    parser.set_defaults(handler=preprocess)
+
+
+def preprocess(arguments: argparse.Namespace) -> int:
+    """Run `rplab data preprocess`."""
+    from rplab.dataset.preprocess import preprocess_file
+    from rplab.dataset.token_count import TokenCounter
+
+    if arguments.max_tokens and arguments.tokenizer is None:
+        raise ConfigError("--max-tokens needs a tokenizer. Add --tokenizer DIR (a model folder), or --max-tokens 0 for no limit")
+    count = TokenCounter(arguments.tokenizer).count_chat if arguments.max_tokens else None
+    counts = preprocess_file(arguments.input, arguments.output, max_tokens=arguments.max_tokens, count_tokens=count)
+    return _report(counts, [arguments.output], as_json=arguments.json)
 
 
 def _register_unite(subparsers: Commands) -> None:

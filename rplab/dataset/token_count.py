@@ -60,9 +60,27 @@ class TokenCounter:
         if self._template is None:
             return self.count_text(flat)
         try:
-            return self.count_text(self._template.render(messages=[dict(message) for message in messages], add_generation_prompt=True))
+            return self._count_rendered(messages, add_generation_prompt=True)
         except self._error as error:
             raise ModelError(f"the chat template refuses a prompt ({error}). Use a template that accepts system and user turns") from None
+
+    def count_chat(self, messages: Sequence[Mapping[str, str]]) -> int:
+        """Return the tokens of a whole conversation through the chat template, or of `role: content` lines when there is none.
+
+        Raises:
+            ModelError: The template refuses these messages.
+        """
+        if self._template is None:
+            return self.count_text("\n".join(f"{message['role']}: {message['content']}" for message in messages))
+        try:
+            return self._count_rendered(messages, add_generation_prompt=False)
+        except self._error as error:
+            raise ModelError(f"the chat template refuses a conversation ({error}). Use a template that accepts system turns") from None
+
+    def _count_rendered(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> int:
+        assert self._template is not None, "checked by the callers"
+        rendered = self._template.render(messages=[dict(message) for message in messages], add_generation_prompt=add_generation_prompt)
+        return self.count_text(rendered)
 
 
 def _to_json(value: Any, **_options: Any) -> str:
