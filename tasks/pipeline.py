@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from rplab.artifact import Artifact, read_manifest
@@ -19,7 +18,7 @@ from rplab.profile import load_profile
 from rplab.report import evaluation_table, headline, stage_line
 from rplab.stage import StageRun, lookup, point_latest
 from tasks.stage import run_as_task
-from tasks.watch import CONSOLE, artifact_key, render_table
+from tasks.watch import CONSOLE, artifact_key, leave_markdown, render_table
 
 
 class PipelineRun:
@@ -78,9 +77,7 @@ class PipelineRun:
         parts = [f"# {self.profile.name}", self.profile.description, _stage_table(self.outcomes)]
         if evaluation:
             parts += ["## Evaluation", f"```text\n{evaluation}\n```"]
-        create_markdown_artifact(
-            key=artifact_key("summary", self.profile.name), markdown="\n\n".join(parts), description="what this run made"
-        )
+        leave_markdown(artifact_key("summary", self.profile.name), "\n\n".join(parts), "what this run made")
         if evaluation and (console := CONSOLE.get()):
             console.line(evaluation)
         return {name: str(artifact.path) for name, artifact in self._made.items()}

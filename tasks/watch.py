@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
@@ -42,9 +43,9 @@ CONSOLE: ContextVar[Console | None] = ContextVar("console", default=None)
 """Set by `tasks/script.py`; nobody watches a console on a worker."""
 
 
-def artifact_key(kind: str, stage_name: str) -> str:
-    """Return a key that Prefect accepts (lower-case letters, digits, dashes)."""
-    return f"{kind}-{stage_name.replace('_', '-').lower()}"
+def artifact_key(kind: str, name: str) -> str:
+    """Return a key that Prefect accepts: lower-case letters, digits and dashes."""
+    return f"{kind}-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-') or 'unnamed'}"
 
 
 class ProgressArtifact:
@@ -101,16 +102,16 @@ class ProgressArtifact:
 
 
 def publish_report(run: StageRun) -> None:
-    """Leave the Markdown report of a finished stage in the run's artefacts; a server that is away costs only that."""
+    """Leave the Markdown report of a finished stage in the run's artefacts."""
+    leave_markdown(artifact_key("report", run.manifest.stage), render_report(run), f"{run.manifest.stage} {run.manifest.key}")
+
+
+def leave_markdown(key: str, markdown: str, description: str) -> None:
+    """Leave a Markdown artefact; a server that is away costs the artefact, not the run."""
     try:
-        create_markdown_artifact(
-            key=artifact_key("report", run.manifest.stage),
-            markdown=render_report(run),
-            description=f"{run.manifest.stage} {run.manifest.key}",
-            _sync=True,  # pyright: ignore[reportCallIssue] - added by Prefect's dispatcher
-        )
+        create_markdown_artifact(key=key, markdown=markdown, description=description, _sync=True)  # pyright: ignore[reportCallIssue]
     except (httpx.HTTPError, PrefectException, OSError) as error:
-        logger.warning("%s: the report could not be shown in Prefect (%s); it is in %s", run.manifest.stage, error, run.artifact.path)
+        logger.warning("%s could not be shown in Prefect: %s", key, error)
 
 
 def render_report(run: StageRun) -> str:

@@ -115,6 +115,11 @@ class Prefect:
         found = self.post("/artifacts/filter", {"flow_runs": {"id": {"any_": [flow_run]}}, "sort": "UPDATED_DESC"})
         return {item["key"]: str(item["data"]) for item in reversed(found)}
 
+    def log_of(self, flow_run: str) -> str:
+        """Return what the UI shows as the log of a run."""
+        records = self.post("/logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run]}}, "sort": "TIMESTAMP_ASC"})
+        return "\n".join(record["message"] for record in records)
+
     def engine(self) -> int:
         """Return the process of the flow run that the worker is running now."""
         found = [pid for pid in descendants(self.worker.pid) if "prefect.engine" in command_line(pid)]

@@ -131,6 +131,7 @@ def test_a_damaged_stage_alone_runs_again(lab: Any, store: Path) -> None:
     states = lab.final_task_states(run)
     assert [name for name, state in states.items() if state != "Cached"] == ["scenarios"]
     assert victim.read_bytes() == data
+    lab.wait_until(lambda: "scenarios.jsonl was changed" in lab.log_of(run), 30)  # the UI says why it ran
 
 
 def test_wrong_parameters_end_with_a_message(lab: Any, store: Path) -> None:
