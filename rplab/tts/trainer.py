@@ -1,0 +1,172 @@
+"""One training step of the voice, and the state that survives a kill.
+
+Every step draws its random numbers from a seed of its own, so a run that continues from a checkpoint gives byte for byte
+what an uninterrupted one gives (same machine, same number of threads).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rplab.errors import ModelError, TrainingError
+from rplab.jsonl import storage_error
+from rplab.seeding import derive_seed
+from rplab.tts.clips import Batch
+from rplab.tts.losses import MEL_WEIGHT, adversarial_loss, discriminator_loss, feature_loss, kl_loss
+from rplab.tts.mel import log_mel, mel_of, spectrogram
+from rplab.tts.model.discriminator import Discriminator
+from rplab.tts.model.generator import Generator, take_segments
+from rplab.tts.model.hyper import VoiceSize
+from rplab.tts.training_config import VoiceTrainConfig
+
+_BETAS = (0.8, 0.99)
+_EPS = 1e-9
+_PARTS = {"bert": "enc_p.bert_proj", "style": "enc_p.style_proj", "decoder": "dec", "flow": "flow", "posterior": "enc_q"}
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """What one step measured."""
+
+    mel: float
+    kl: float
+    duration: float
+    stochastic: float
+    adversarial: float
+    feature: float
+    discriminator: float
+    gradient: float
+
+
+class Trainer:
+    """Generator, discriminators and their optimisers."""
+
+    def __init__(self, config: VoiceTrainConfig, size: VoiceSize, device: torch.device) -> None:
+        """Build with weights drawn from the seed."""
+        torch.manual_seed(derive_seed(config.seed, "voice_init"))
+        self.config, self.size, self.device = config, size, device
+        self.generator = Generator(size).to(device)
+        self.judge = Discriminator(config.discriminator_width).to(device)
+        for part in config.freeze:
+            self.generator.get_submodule(_PARTS[part]).requires_grad_(False)
+        trained = [p for p in self.generator.parameters() if p.requires_grad]
+        self.optimiser_g = torch.optim.AdamW(trained, config.learning_rate, _BETAS, _EPS)
+        self.optimiser_d = torch.optim.AdamW(self.judge.parameters(), config.learning_rate, _BETAS, _EPS)
+        self.step = 0
+
+    def learning_rate(self, epoch: int) -> float:
+        """Return the rate of the current step: warm-up, then decay per epoch."""
+        warm = min(1.0, (self.step + 1) / self.config.warmup_steps) if self.config.warmup_steps else 1.0
+        return self.config.learning_rate * warm * self.config.decay**epoch
+
+    def train_step(self, batch: Batch, epoch: int) -> StepLosses:
+        """Run one step.
+
+        Raises:
+            TrainingError: A loss is no number.
+        """
+        torch.manual_seed(derive_seed(self.config.seed, "voice_step", self.step))
+        for group in (*self.optimiser_g.param_groups, *self.optimiser_d.param_groups):
+            group["lr"] = self.learning_rate(epoch)
+        self.generator.train()
+        audio_format, hop = self.size.audio, self.size.audio.hop_length
+        batch = batch.to(self.device)
+        magnitude = spectrogram(batch.audio, audio_format)[:, :, : int(batch.frame_lengths.max())]
+        with self._autocast():
+            out = self.generator(
+                batch.phones,
+                batch.phone_lengths,
+                batch.tones,
+                batch.languages,
+                batch.bert,
+                batch.style,
+                magnitude,
+                batch.frame_lengths,
+                batch.speakers,
+                noise_mas=max(0.0, self.config.noise_mas - self.config.noise_mas_decay * self.step),
+            )
+        real_mel = take_segments(log_mel(magnitude, audio_format), out.starts, audio_format.segment_frames)
+        mel = MEL_WEIGHT * (mel_of(out.audio.squeeze(1).float(), audio_format) - real_mel).abs().mean()
+        kl = kl_loss(out.z_p, out.logs_q, out.mean_p, out.logs_p, out.mask)
+        total = mel + kl + out.duration_loss.float() + out.stochastic_loss.float()
+        zero = torch.zeros(())
+        adversarial, feature, judged = zero, zero, zero
+        if self.step >= self.config.adversarial_from:
+            real = take_segments(batch.audio.unsqueeze(1), out.starts * hop, audio_format.segment_samples)
+            judged = self._train_judge(real, out.audio)
+            with self._autocast():
+                verdict_real, verdict_made = self.judge.compare(real, out.audio)
+            adversarial, feature = adversarial_loss(verdict_made), feature_loss(verdict_real, verdict_made)
+            total = total + adversarial + feature
+        gradient = self._descend(total, self.optimiser_g, self.generator, self.config.clip_generator)
+        self.step += 1
+        values = (mel, kl, out.duration_loss, out.stochastic_loss, adversarial, feature, judged, torch.tensor(gradient))
+        return StepLosses(*(round(float(value.detach()), 5) for value in values))
+
+    def _train_judge(self, real: Tensor, made: Tensor) -> Tensor:
+        with self._autocast():
+            loss = discriminator_loss(*self.judge.compare(real, made.detach()))
+        self._descend(loss, self.optimiser_d, self.judge, self.config.clip_discriminator)
+        return loss.detach()
+
+    def _descend(self, loss: Tensor, optimiser: torch.optim.Optimizer, module: nn.Module, limit: float) -> float:
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(f"the loss is {value} at step {self.step}. Lower learning_rate, or turn bf16 off")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_([p for p in module.parameters() if p.grad is not None], limit))
+        optimiser.step()
+        return norm
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16)
+
+    def save(self, path: Path, extra: dict[str, Any]) -> None:
+        """Write everything that continuing needs, atomically.
+
+        Raises:
+            StorageError: The disk is full; the checkpoint before is kept.
+        """
+        state = {
+            "step": self.step,
+            "generator": self.generator.state_dict(),
+            "judge": self.judge.state_dict(),
+            "optimiser_g": self.optimiser_g.state_dict(),
+            "optimiser_d": self.optimiser_d.state_dict(),
+            "extra": extra,
+        }
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            with temporary.open("wb") as handle:
+                torch.save(state, handle)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise storage_error(error, path) from error
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Take over a checkpoint of `save` and return its `extra`.
+
+        Raises:
+            ModelError: It is damaged or of another size.
+        """
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            self.generator.load_state_dict(state["generator"])
+            self.judge.load_state_dict(state["judge"])
+            self.optimiser_g.load_state_dict(state["optimiser_g"])
+            self.optimiser_d.load_state_dict(state["optimiser_d"])
+        except (RuntimeError, KeyError, ValueError, EOFError, OSError) as error:
+            raise ModelError(f"{path}: the training checkpoint is damaged ({error}). Delete it to start over") from error
+        self.step = int(state["step"])
+        return state["extra"]

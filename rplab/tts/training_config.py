@@ -1,0 +1,120 @@
+"""Settings of the voice's stages: corpus, preprocess, train, export.
+
+Presets (`PRESETS`): `smoke` trains a small network for about a minute on one core, `finetune` continues an official
+JP-Extra base at full size, `scratch` trains the full size from nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rplab.stage import StageConfig
+from rplab.tts.model.hyper import AudioFormat, VoiceSize
+
+SMALL = VoiceSize(
+    audio=AudioFormat(sample_rate=22_050, fft_size=1024, hop_length=256, num_mels=80, segment_samples=8192),
+    inter_channels=48,
+    hidden_channels=48,
+    filter_channels=192,
+    num_layers=3,
+    dropout=0.0,
+    speaker_channels=48,
+    num_flows=2,
+    flow_layers=3,
+    posterior_layers=8,
+    duration_channels=96,
+    upsample_rates=(8, 8, 2, 2),
+    upsample_kernels=(16, 16, 4, 4),
+    upsample_channels=128,
+)
+"""About 2 M parameters, 22.05 kHz: trains on one core."""
+
+SIZES: dict[str, VoiceSize] = {"small": SMALL, "full": VoiceSize()}
+
+
+class VoiceCorpusConfig(StageConfig):
+    """The corpus that the embedded HTS voice speaks: real Japanese, offline."""
+
+    sentences: int = Field(default=200, ge=4, le=20_000)
+    """Sentences to make; about 2.8 s of speech each."""
+    seed: int = 42
+
+
+class VoicePreprocessConfig(StageConfig):
+    """Recordings and transcripts -> clips that can be trained on."""
+
+    size: Literal["small", "full"] = "full"
+    """Decides the sample rate."""
+    loudness_dbfs: float | None = -23.0
+    """RMS of each clip; None keeps the level."""
+    trim_db: float | None = 40.0
+    """Silence at the edges that is this far below the peak is cut; None keeps it."""
+    min_s: float = Field(default=0.4, gt=0)
+    """Shorter clips are set aside."""
+    max_s: float = Field(default=15.0, gt=0)
+    """Longer clips are set aside: slice them first."""
+    unknown: Literal["raise", "skip", "use"] = "skip"
+    """Texts with characters without a reading: stop, set the clip aside, or train on the rest of it."""
+    validation: int = Field(default=5, ge=1)
+    """Clips of each speaker that are never trained on."""
+    name: str = Field(default="voice", pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+    """Name of the voice."""
+    seed: int = 42
+
+
+class VoiceTrainConfig(StageConfig):
+    """Training of the voice network. Defaults: continue an official base at full size (spec/tts.md, B)."""
+
+    size: Literal["small", "full"] = "full"
+    max_steps: int = Field(default=20_000, ge=1)
+    batch_size: int = Field(default=2, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps of linear warm-up."""
+    decay: float = Field(default=0.99996, gt=0, le=1)
+    """Factor on the learning rate after each epoch."""
+    adversarial_from: int = Field(default=0, ge=0)
+    """First step with the discriminators; before it only the mel, KL and duration losses act."""
+    discriminator_width: float = Field(default=1.0, gt=0, le=1)
+    """Factor on the discriminators' channels; 1 fits official checkpoints."""
+    clip_generator: float = 500.0
+    clip_discriminator: float = 200.0
+    noise_mas: float = 0.01
+    """Noise on the alignment scores at the start (VITS2)."""
+    noise_mas_decay: float = 2e-6
+    """Taken off at every step."""
+    freeze: tuple[Literal["bert", "style", "decoder", "flow", "posterior"], ...] = ()
+    """Parts that keep their weights."""
+    bf16: bool = False
+    """Autocast to bfloat16 (GPUs that have it)."""
+    evaluate_every: int = Field(default=1000, ge=1)
+    """Steps between validations."""
+    save_every: int = Field(default=500, ge=1)
+    """Steps between checkpoints that a killed run continues from."""
+    seed: int = 42
+
+
+class VoiceExportConfig(StageConfig):
+    """Export of a trained voice to ONNX."""
+
+    forms: tuple[Literal["split", "mono"], ...] = ("split", "mono")
+    exporter: Literal["legacy", "dynamo"] = "legacy"
+
+
+PRESETS: dict[str, VoiceTrainConfig] = {
+    "smoke": VoiceTrainConfig(
+        size="small",
+        max_steps=130,
+        batch_size=4,
+        learning_rate=1e-3,
+        warmup_steps=10,
+        adversarial_from=1_000_000,
+        discriminator_width=0.125,
+        evaluate_every=130,
+        save_every=40,
+    ),
+    "finetune": VoiceTrainConfig(),
+    "scratch": VoiceTrainConfig(max_steps=400_000, batch_size=16, learning_rate=2e-4, warmup_steps=1000, evaluate_every=5000),
+}
