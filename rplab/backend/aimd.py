@@ -216,7 +216,7 @@ class Gate:
             self._let_in()
 
     def _let_in(self) -> None:
-        now = self._clock()
+        now, when = self._clock(), math.inf
         while self._waiting and (when := self.control.ready_at(now)) <= now:
             future = self._waiting.popleft()
             if not future.done():

@@ -114,7 +114,9 @@ class Dialect:
         level = _level_of(sent)
         if level == self._level:
             self._level += 1
-            logger.warning("the server refuses JSON answers as %r; %r from here on (%s)", _LADDER[level], _LADDER[self._level], message[:200])
+            logger.warning(
+                "the server refuses JSON answers as %r; %r from here on (%s)", _LADDER[level], _LADDER[self._level], message[:200]
+            )
         return True
 
     def read(self, request: ChatRequest, body: bytes) -> ChatResult:

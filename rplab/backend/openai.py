@@ -151,9 +151,9 @@ class OpenAIBackend:
             return self._after_429(request, reply, wait, tries)
         gate.leave(ticket, "ok" if reply.status == 200 else "failed")
         self.meter.tries["ok" if reply.status == 200 else str(reply.status)] += 1
-        return self._read(request, body, reply, tries) if reply.status == 200 else self._after_error(request, body, reply, tries)
+        return self._read(request, reply, tries) if reply.status == 200 else self._after_error(request, body, reply, tries)
 
-    def _read(self, request: ChatRequest, body: dict[str, Any], reply: Reply, tries: _Tries) -> ChatResult | _Wait:
+    def _read(self, request: ChatRequest, reply: Reply, tries: _Tries) -> ChatResult | _Wait:
         try:
             result = self._dialect.read(request, reply.body)
         except ValueError as error:

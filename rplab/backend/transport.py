@@ -5,7 +5,6 @@ The openai package costs 2-4 ms CPU a call, aiohttp 0.3 (spec/data.md, 3.1).
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,7 +60,7 @@ class Transport:
         try:
             async with self._session.post(self._base_url + path, data=body, allow_redirects=False) as response:
                 return Reply(response.status, response.headers, await response.read())
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise TransportFault("timeout", str(error)) from None
         except aiohttp.ClientConnectorError as error:
             raise TransportFault("connect", str(error)) from None
