@@ -1,0 +1,222 @@
+"""Japanese character BERT (DeBERTa-v2) -> ONNX variants that onnxruntime loads, each compared before it is published.
+
+Only `hidden_states[-3]` is used by the voice family, so all but the last two layers are exported. Variants (spec/tts.md, F):
+
+* `model.onnx`: fp32.
+* `model_fp16.onnx`: onnxruntime's own float16 converter with fp32 input and output. The older converter that the
+  predecessor used leaves the graph's own Cast nodes at fp32 and gives files that do not load.
+* `model_int8.onnx`: constants folded first (the relative-position projections become tables), then per-channel dynamic
+  int8 of the matrix products and the embedding.
+
+`vocab.txt` is copied: the runtime needs no tokenizer. A variant that does not load or is too far from fp32 is deleted and
+named; fp32 is what every other one falls back to.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from torch import Tensor, nn
+from transformers import AutoModel
+
+from rplab.errors import ModelError
+from rplab.tts.bert import VARIANTS
+from rplab.tts.bert_vocab import BertVocabulary
+
+logger = logging.getLogger(__name__)
+
+CUT_LAYERS = 2
+"""Layers above the one whose output is used."""
+_INPUTS = ("input_ids", "attention_mask")
+_OPSET = 17
+_LENGTHS = (5, 14, 40)
+FP32_TOLERANCE = 1e-4
+FP16_TOLERANCE = 1e-2
+INT8_COSINE = 0.998
+
+
+@dataclass(frozen=True)
+class BertVariant:
+    """One exported variant and how far it is from torch (fp32) or from fp32 (others)."""
+
+    name: str
+    path: Path
+    max_difference: float
+    """Relative to the largest value."""
+    cosine: float
+    """Lowest over the compared texts."""
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class BertExport:
+    """What was published, and what was refused with its reason."""
+
+    variants: tuple[BertVariant, ...]
+    refused: dict[str, str]
+
+
+class _Truncated(nn.Module):
+    """The model up to the layer that is used."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return (1, characters + 2, channels)."""
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+
+def export_bert(source: Path, out: Path, *, variants: Sequence[Literal["fp32", "fp16", "int8"]] = ("fp32", "fp16", "int8")) -> BertExport:
+    """Export a Hugging Face folder of a character-level DeBERTa-v2.
+
+    Args:
+        source: Folder with config.json, weights and vocab.txt.
+        out: Folder to write.
+        variants: Which; fp32 is always made, the others are derived from it.
+
+    Raises:
+        ModelError: The folder is incomplete, or fp32 differs from torch.
+    """
+    vocabulary = BertVocabulary(source / "vocab.txt")
+    module = _load(source)
+    out.mkdir(parents=True, exist_ok=True)
+    refused: dict[str, str] = {}
+    published: list[BertVariant] = []
+    with tempfile.TemporaryDirectory(prefix=".bert-", dir=out) as work:
+        fp32 = Path(work) / VARIANTS["fp32"]
+        _write_fp32(module, fp32)
+        wanted = [_torch_output(module, ids) for ids in _texts(vocabulary)]
+        del module
+        published.append(_publish("fp32", fp32, out, vocabulary, wanted, keep=True))
+        for name in variants:
+            if name == "fp32":
+                continue
+            path = Path(work) / VARIANTS[name]
+            try:
+                _write_fp16(fp32, path) if name == "fp16" else _write_int8(fp32, path)
+                published.append(_publish(name, path, out, vocabulary, wanted))
+            except ModelError as error:
+                refused[name] = str(error)
+                (out / VARIANTS[name]).unlink(missing_ok=True)
+                logger.warning("BERT %s is not published: %s", name, error)
+    shutil.copy(source / "vocab.txt", out / "vocab.txt")
+    return BertExport(tuple(published), refused)
+
+
+def _load(source: Path) -> _Truncated:
+    if not (source / "config.json").is_file():
+        raise ModelError(f"{source}: no config.json. Give the folder of a character-level DeBERTa-v2 model")
+    try:
+        model: Any = AutoModel.from_pretrained(source, dtype=torch.float32, attn_implementation="eager")
+        layers = model.encoder.layer
+    except (OSError, ValueError, AttributeError, ImportError) as error:
+        raise ModelError(f"{source}: not a loadable DeBERTa-v2 model ({error}). Fetch it again") from error
+    if len(layers) <= CUT_LAYERS:
+        raise ModelError(f"{source}: {len(layers)} layers; the layer before the last {CUT_LAYERS} is needed")
+    model.encoder.layer = layers[: len(layers) - CUT_LAYERS]
+    return _Truncated(model).eval()
+
+
+def _texts(vocabulary: BertVocabulary) -> list[NDArray[np.int64]]:
+    generator = np.random.Generator(np.random.PCG64(0))
+    ends = vocabulary.ids("")
+    middles = [generator.integers(4, max(5, len(vocabulary)), size=length) for length in _LENGTHS]
+    return [np.concatenate([ends[:1], middle, ends[1:]])[None].astype(np.int64) for middle in middles]
+
+
+@torch.no_grad()
+def _torch_output(module: _Truncated, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    tensor = torch.from_numpy(ids)
+    return module(tensor, torch.ones_like(tensor)).numpy()
+
+
+def _write_fp32(module: _Truncated, path: Path) -> None:
+    ids = torch.arange(4, 20)[None] % module.model.config.vocab_size
+    axes = {name: {1: "characters"} for name in (*_INPUTS, "features")}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing warns of shapes; lengths are compared afterwards
+        torch.onnx.export(
+            module,
+            (ids, torch.ones_like(ids)),
+            str(path),
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=list(_INPUTS),
+            output_names=["features"],
+            dynamic_axes=axes,
+        )
+
+
+def _write_fp16(fp32: Path, path: Path) -> None:
+    try:
+        model = convert_float_to_float16(onnx.load(fp32), keep_io_types=True, disable_shape_infer=True)
+        onnx.save(model, path)
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"the float16 conversion failed ({error})") from error
+
+
+def _write_int8(fp32: Path, path: Path) -> None:
+    folded = path.with_suffix(".folded.onnx")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)
+    options.log_severity_level = 3
+    try:
+        onnxruntime.InferenceSession(str(fp32), options, providers=["CPUExecutionProvider"])
+        quantize_dynamic(
+            str(folded), str(path), op_types_to_quantize=["MatMul", "Gemm", "Gather"], per_channel=True, weight_type=QuantType.QInt8
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ModelError(f"the int8 conversion failed ({error})") from error
+    finally:
+        folded.unlink(missing_ok=True)
+
+
+def _publish(
+    name: str, path: Path, out: Path, vocabulary: BertVocabulary, wanted: list[NDArray[np.float32]], *, keep: bool = False
+) -> BertVariant:
+    """Load and compare a variant, then move it into place (`keep` copies: the others are still made from it)."""
+    got = _outputs(path, _texts(vocabulary))
+    worst = max(float(np.abs(a - b).max() / max(1e-9, np.abs(b).max())) for a, b in zip(got, wanted, strict=True))
+    cosine = min(_cosine(a, b) for a, b in zip(got, wanted, strict=True))
+    limit = {"fp32": FP32_TOLERANCE, "fp16": FP16_TOLERANCE}.get(name)
+    if not all(np.isfinite(a).all() for a in got) or (limit is not None and worst > limit) or (limit is None and cosine < INT8_COSINE):
+        raise ModelError(f"{name} is too far from torch: {worst:.1e} of the largest value, cosine {cosine:.5f}")
+    target = out / VARIANTS[name]
+    shutil.copy(path, target) if keep else path.replace(target)
+    logger.info("BERT %s: %.1e of the largest value, cosine %.5f", name, worst, cosine)
+    return BertVariant(name, target, worst, cosine, target.stat().st_size)
+
+
+def _outputs(path: Path, texts: list[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        names = {entry.name for entry in session.get_inputs()}
+        feeds = [{"input_ids": ids, "attention_mask": np.ones_like(ids)} for ids in texts]
+        outputs = [session.run(None, {key: value for key, value in feed.items() if key in names})[0] for feed in feeds]
+    except Exception as error:  # onnxruntime's exceptions have no common public base
+        raise ModelError(f"{path.name} does not load or run in onnxruntime ({str(error)[:200]})") from error
+    return [np.asarray(output, dtype=np.float32) for output in outputs]
+
+
+def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    a, b = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
+    return float(((a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1) + 1e-12)).min())
