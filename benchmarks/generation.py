@@ -148,6 +148,7 @@ def prepare_bare(variant: str, folder: Path, arguments: argparse.Namespace, url:
 
 
 def prepare_engine(variant: str, folder: Path, arguments: argparse.Namespace, url: str) -> Any:
+    import rplab.backend.openai  # noqa: F401 - imports are no part of a turn
     from rplab.backend.config import OpenAIConfig
     from rplab.backend.open import open_backend
     from rplab.dialogue.config import DialoguesConfig

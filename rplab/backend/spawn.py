@@ -117,9 +117,8 @@ class SpawnedBackend:
                 if process.poll() is not None:
                     raise self._ended("the server did not start")
                 if time.monotonic() - started > self._config.start_timeout_s:
-                    raise self._ended(
-                        f"the server was not ready after {self._config.start_timeout_s:.0f} s (raise backend.start_timeout_s if it needs longer)"
-                    )
+                    seconds = self._config.start_timeout_s
+                    raise self._ended(f"the server was not ready after {seconds:.0f} s (backend.start_timeout_s)")
                 await asyncio.sleep(_POLL_S)
         logger.info("the server is ready after %.1f s", time.monotonic() - started)
 

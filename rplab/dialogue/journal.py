@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import orjson
+
 from rplab.backend.base import ChatRequest, ChatResult, Usage
 from rplab.errors import StorageError
-from rplab.jsonl import canonical, dumps, storage_error
+from rplab.jsonl import storage_error
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ SYNC_INTERVAL_S = 0.5
 
 def request_hash(request: ChatRequest, backend_name: str) -> str:
     """Return the content hash of a request: same question to the same backend, same hash."""
-    identity = [request.key, list(request.messages), asdict(request.sampling), request.seed, request.schema, backend_name]
-    return hashlib.blake2b(canonical(identity).encode(), digest_size=16).hexdigest()
+    identity = [request.key, request.messages, request.sampling, request.seed, request.schema, backend_name]
+    return hashlib.blake2b(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
 class Journal:
@@ -83,8 +83,8 @@ class Journal:
         Raises:
             StorageError: The disk is full or gone; what was recorded before is kept.
         """
-        body = dumps([key, asdict(result)])
-        line = f"{zlib.crc32(body.encode()):08x} {body}\n".encode()
+        body = orjson.dumps([key, result])
+        line = b"%08x %b\n" % (zlib.crc32(body), body)
         try:
             written = os.write(self._descriptor, line)
             while written < len(line):
@@ -143,7 +143,7 @@ def _decode(line: bytes) -> tuple[str, ChatResult] | None:
     if checksum != b"%08x" % zlib.crc32(body):
         return None
     try:
-        key, fields = json.loads(body)
+        key, fields = orjson.loads(body)
         return key, _result(fields)
     except (ValueError, TypeError, KeyError):  # a whole line of another layout: made by another version of this file
         return None
