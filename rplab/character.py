@@ -53,6 +53,16 @@ class Person(BaseModel):
         return value
 
 
+class LoreEntry(BaseModel):
+    """Something about the world that is told when one of its keys comes up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    keys: tuple[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)], ...] = Field(max_length=50)
+    """Plain words; never patterns."""
+    content: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
+
+
 class Card(Person):
     """The character that is made, and the player it talks to."""
 
@@ -74,6 +84,10 @@ class Card(Person):
     player: Person
     greeting: str = Field(default="", max_length=600)
     """First reply shown by play: narration line, then a quoted line. Empty: the model speaks first when asked."""
+    lore: tuple[LoreEntry, ...] = Field(default=(), max_length=500)
+    """Lorebook of an imported card."""
+    carried: str = Field(default="", max_length=2**21, repr=False)
+    """JSON of an imported card's own fields, kept for export; nothing here reads it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True, use_attribute_docstrings=True)
 

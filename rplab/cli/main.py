@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rplab.cli import data_convert, data_generate, doctor, llm, play, run, store, translate, tts
+from rplab.cli import card, data_convert, data_generate, doctor, llm, play, run, store, translate, tts
 from rplab.errors import LabError
 from rplab.l10n import tr
 
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     data_commands = data.add_subparsers(title="data commands", metavar="COMMAND", required=True)
     data_generate.register(data_commands)
     data_convert.register(data_commands)
-    for group in (llm, translate, tts, play, doctor, store):
+    for group in (card, llm, translate, tts, play, doctor, store):
         group.register(commands)
     return parser
 
