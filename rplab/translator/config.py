@@ -9,6 +9,7 @@ from pydantic import Field
 from rplab.llm.config import LoraSettings, OptimiserSettings, Precision
 from rplab.llm.eval_config import Precision as InferencePrecision
 from rplab.stage import StageConfig
+from rplab.translator.prompt import INSTRUCTION
 
 
 class TranslatorConfig(StageConfig):
@@ -18,6 +19,8 @@ class TranslatorConfig(StageConfig):
     """
 
     seed: int = 42
+    instruction: str = Field(default=INSTRUCTION, min_length=1, max_length=400)
+    """What stands before every Korean line; kept beside the weights, so that play asks in the same words."""
     method: Literal["lora", "full"] = "lora"
     """`lora`: the SFT of `rplab.llm.sft`, merged at the end. `full`: every weight, in float32; for models of some millions of
     parameters, which an adapter hardly moves (tiny base: chrF++ 32 against 62, measured)."""

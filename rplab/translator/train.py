@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from rplab.llm.heldout import measure_loss
 from rplab.llm.lineage import Lineage, model_fingerprint, write_lineage
 from rplab.llm.merge import merge_adapter
 from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_libraries
-from rplab.llm.pretrain import Packed, pretrain
+from rplab.llm.pretrain import Packed, pack_steps, pretrain
 from rplab.llm.rows import file_digest, view_path
 from rplab.llm.sft import PROBES, fit_adapter
 from rplab.llm.template import Example, encode_completion, pad_id, render, template_hash
@@ -77,7 +76,7 @@ def train_translator(config: TranslatorConfig, inputs: Mapping[str, Path], conte
     quiet_libraries()
     base = model_folder(inputs["base"])
     tokenizer = load_tokenizer(base)
-    prompt = TranslationPrompt()
+    prompt = TranslationPrompt(config.instruction)
     train = load_pairs(view_path(inputs["dataset"], "translation", "train"), tokenizer, prompt, config.max_length)
     held = load_pairs(view_path(inputs["dataset"], "translation", "eval"), tokenizer, prompt, config.max_length)
 
@@ -93,7 +92,7 @@ def _train_adapter(
     """Train an adapter as SFT does, and merge it."""
     base = model_folder(inputs["base"])
     model = new_adapter(load_model(base, config.precision, config.attention), config.lora, config.seed)
-    sft = SftConfig(**config.model_dump(exclude={"method"}))
+    sft = SftConfig(**config.model_dump(exclude={"method", "instruction"}))
     fit = fit_adapter(model, tokenizer, train.examples, held.examples[: config.eval_rows], sft, context, label="translator")
     artefact = context.resume / "trained"
     save_adapter(model, artefact / "adapter")
@@ -143,37 +142,18 @@ def _train_full(
 def pack_pairs(examples: Sequence[Example], config: TranslatorConfig) -> list[Packed]:
     """Pack pairs, shuffled anew every epoch, into one row an optimiser step; a row holds whole pairs."""
     budget = config.rows_per_step * config.accumulation_steps * config.max_length
-    rows: list[Packed] = []
-    current: list[Example] = []
-    size = 0
-    for example in _draw(examples, config):
-        if current and size + len(example.input_ids) > budget:
-            rows.append(_pack(current))
-            current, size = [], 0
-            if len(rows) == config.max_steps:
-                return rows
-        current.append(example)
-        size += len(example.input_ids)
-    return [*rows, _pack(current)]
+    tokens = sum(len(example.input_ids) for example in examples)
+    steps = config.max_steps or max(1, round(config.epochs * tokens / budget))
+    return pack_steps(_draw(examples, config.seed), steps, budget, config.max_length)
 
 
-def _draw(examples: Sequence[Example], config: TranslatorConfig) -> Iterator[Example]:
-    """Yield `epochs` rounds of the examples; without end when `max_steps` says when to stop."""
-    wanted = math.inf if config.max_steps else round(config.epochs * len(examples))
+def _draw(examples: Sequence[Example], seed: int) -> Iterator[Example]:
+    """Yield the examples without end, epoch after epoch."""
     for epoch in itertools.count():
         order = list(range(len(examples)))
-        derive(config.seed, "translator", "epoch", epoch).shuffle(order)
-        for place, index in enumerate(order):
-            if epoch * len(examples) + place >= wanted:
-                return
+        derive(seed, "translator", "epoch", epoch).shuffle(order)
+        for index in order:
             yield examples[index]
-
-
-def _pack(examples: Sequence[Example]) -> Packed:
-    lengths = torch.tensor([0, *(len(example.input_ids) for example in examples)])
-    ids = torch.tensor([[token for example in examples for token in example.input_ids]])
-    labels = torch.tensor([[label for example in examples for label in example.labels]])
-    return Packed(ids, lengths.cumsum(0).to(torch.int32), labels)
 
 
 def load_pairs(path: Path, tokenizer: Any, prompt: TranslationPrompt, max_length: int) -> Pairs:
