@@ -262,6 +262,7 @@ _SCRIPTS = {
 _LEAK = re.compile("|".join(f"(?P<{kind}>[{chars}]+)" for kind, chars in _SCRIPTS.items()))
 _KANA = re.compile(f"[{_SCRIPTS['kana']}]")
 _HAN = re.compile(f"[{_SCRIPTS['han']}]")
+_SYLLABLE = re.compile("[가-힣]")
 _HANGUL = re.compile("[가-힣ㄱ-ㆎ\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff]")
 
 
@@ -296,8 +297,8 @@ def has_han(text: str) -> bool:
 
 def korean_share(text: str) -> float:
     """Return the share (0..1) of Hangul syllables among the letters of `text`; 0 without letters."""
-    letters = [char for char in text if char.isalpha()]
-    return sum(map(is_syllable, letters)) / len(letters) if letters else 0.0
+    num_letters = sum(map(str.isalpha, text))
+    return len(_SYLLABLE.findall(text)) / num_letters if num_letters else 0.0
 
 
 class Fault(NamedTuple):

@@ -6,24 +6,32 @@ return shares between 0 and 1. Pure counting; no model.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable
 
+_NO_LETTER = re.compile(r"[\W_]+")
 _RUN = re.compile(r"(.{1,24}?)\1+")
 
 
 def fold(text: str) -> str:
     """Return the letters and digits of `text`, case folded: what the measures look at."""
-    return "".join(char for char in text.casefold() if char.isalnum())
+    return _NO_LETTER.sub("", text.casefold())
 
 
 def char_ngrams(text: str, n: int) -> Counter[str]:
     """Count the character n-grams of the folded text; a text shorter than n is one gram."""
+    return Counter(_grams(text, n))
+
+
+@functools.lru_cache(maxsize=4096)
+def _grams(text: str, n: int) -> Counter[str]:
+    """Count n-grams, remembered: a dialogue compares each turn with the same earlier ones. Not to be changed by callers."""
     folded = fold(text)
     if not folded:
         return Counter()
-    return Counter(folded[at : at + n] for at in range(max(1, len(folded) - n + 1)))
+    return Counter([folded[at : at + n] for at in range(max(1, len(folded) - n + 1))])
 
 
 def ngram_overlap(first: str, second: str, n: int = 3) -> float:
@@ -32,15 +40,18 @@ def ngram_overlap(first: str, second: str, n: int = 3) -> float:
     >>> ngram_overlap("오늘은 같이 저녁을 먹자.", "오늘은 같이 저녁을 먹자!")
     1.0
     """
-    a, b = char_ngrams(first, n), char_ngrams(second, n)
-    total = a.total() + b.total()
-    return 2 * (a & b).total() / total if a and b else 0.0
+    a, b = _grams(first, n), _grams(second, n)
+    return 2 * _num_shared(a, b) / (a.total() + b.total()) if a and b else 0.0
 
 
 def echo_share(text: str, source: str, n: int = 4) -> float:
     """Return which share (0..1) of the text's n-grams is taken from `source`: 1 = nothing of its own."""
-    grams = char_ngrams(text, n)
-    return (grams & char_ngrams(source, n)).total() / grams.total() if grams else 0.0
+    grams = _grams(text, n)
+    return _num_shared(grams, _grams(source, n)) / grams.total() if grams else 0.0
+
+
+def _num_shared(a: Counter[str], b: Counter[str]) -> int:
+    return sum(min(a[gram], b[gram]) for gram in a.keys() & b.keys())
 
 
 def longest_common_run(first: str, second: str) -> int:
@@ -71,7 +82,7 @@ def longest_run_ratio(text: str) -> float:
 
 def repeated_ngram_share(text: str, n: int = 4) -> float:
     """Return the share (0..1) of n-grams that stood in the text before: 0 = nothing said twice."""
-    grams = char_ngrams(text, n)
+    grams = _grams(text, n)
     return 1 - len(grams) / grams.total() if grams else 0.0
 
 
