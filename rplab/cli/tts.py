@@ -1,13 +1,18 @@
-"""`rplab tts say`: speak Japanese with the lab's voice."""
+"""`rplab tts`: speak Japanese with the lab's voice; `rplab.cli.tts_voice` adds the making of voices."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rplab.cli.tts_voice import add_commands
 from rplab.errors import ConfigError
 from rplab.l10n import tr
+
+if TYPE_CHECKING:
+    from rplab.tts.engine import VoiceEngine
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
@@ -20,22 +25,32 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     say.add_argument("--out", type=Path, required=True, metavar="FILE", help="WAV file to write (16-bit mono)")
     say.add_argument("--speed", type=float, default=1.0, help="rate of speech, 0.5 to 2 (default: 1)")
     say.add_argument("--pitch", type=float, default=0.0, help="shift in semitones, -12 to 12 (default: 0)")
-    say.add_argument("--style", default="", help="speaking style: happy, sad, angry, calm")
+    say.add_argument("--style", default="", help="speaking style; the embedded voice has happy, sad, angry, calm")
+    say.add_argument("--voice", type=Path, metavar="PATH", help="ONNX voice: a folder, or an .aivmx file (default: the embedded voice)")
+    say.add_argument("--bert", type=Path, metavar="DIR", help="BERT folder for the ONNX voice (default: PATH/bert when it is there)")
+    say.add_argument("--speaker", default="", help="speaker of the ONNX voice (default: its first)")
+    say.add_argument("--style-weight", type=float, default=1.0, help="0 = mean of all styles, 1 = as recorded (default: 1)")
+    say.add_argument("--seed", type=int, default=42, help="equal seeds give equal sound (default: 42)")
+    say.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where the ONNX voice runs (default: cpu)")
+    say.add_argument("--threads", type=int, default=0, help="threads of the ONNX voice (default: onnxruntime's choice)")
+    say.add_argument("--dictionary", type=Path, metavar="FILE", help="readings of names, lines surface,reading,accent")
     say.add_argument("--json", action="store_true", help="print the result as JSON")
     say.set_defaults(handler=_say)
+    add_commands(verbs)
 
 
 def _say(arguments: argparse.Namespace) -> int:
     if not 0.5 <= arguments.speed <= 2.0 or not -12.0 <= arguments.pitch <= 12.0:
         raise ConfigError("--speed must be 0.5 to 2 and --pitch -12 to 12 semitones")
-    from rplab.tts.config import VoiceConfig
-    from rplab.tts.open import open_voice
+    from rplab.tts.dictionary import apply_dictionary, read_dictionary
     from rplab.tts.signal import rms_dbfs
     from rplab.tts.text import prepare_speech
     from rplab.tts.wav import write_wav
 
     speech = prepare_speech(arguments.text)
-    voice = open_voice(VoiceConfig())
+    if arguments.dictionary is not None:
+        apply_dictionary(read_dictionary(arguments.dictionary))
+    voice = _open(arguments)
     samples = voice.synthesise(arguments.text, speed=arguments.speed, pitch=arguments.pitch, style=arguments.style)
     seconds = write_wav(arguments.out, samples, voice.sample_rate)
     if arguments.json:
@@ -55,3 +70,22 @@ def _say(arguments: argparse.Namespace) -> int:
         taken_out = ", ".join(f"{reason} {count}" for reason, count in speech.dropped.items())
         print(tr(f"읽지 않은 글자: {taken_out}", f"characters left out: {taken_out}"))
     return 0
+
+
+def _open(arguments: argparse.Namespace) -> VoiceEngine:
+    if arguments.voice is None:
+        from rplab.tts.config import VoiceConfig
+        from rplab.tts.open import open_voice
+
+        return open_voice(VoiceConfig())
+    from rplab.tts.onnx_engine import OnnxVoice, OnnxVoiceOptions
+
+    options = OnnxVoiceOptions(
+        speaker=arguments.speaker,
+        style_weight=arguments.style_weight,
+        seed=arguments.seed,
+        device=arguments.device,
+        threads=arguments.threads,
+    )
+    beside = arguments.voice / "bert"
+    return OnnxVoice(arguments.voice, bert=arguments.bert or (beside if beside.is_dir() else None), options=options)
