@@ -3,6 +3,9 @@
 import itertools
 import json
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -134,6 +137,37 @@ def test_stopped_training_goes_on_to_the_same_bytes(trained, config, inputs, tmp
     train_translator(config, inputs, make_context(tmp_path))
 
     assert content_digest(list_files(tmp_path / "out")) == content_digest(list_files(trained[0]))
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from rplab.stage import StageContext
+from rplab.translator.config import TranslatorConfig
+from rplab.translator.train import train_translator
+
+spec = json.loads(sys.argv[1])
+die = lambda progress: os.kill(os.getpid(), signal.SIGKILL) if progress.done == spec["kill_at"] else None
+context = StageContext(Path(spec["out"]), Path(spec["resume"]), die)
+train_translator(TranslatorConfig.model_validate(spec["config"]), {name: Path(path) for name, path in spec["inputs"].items()}, context)
+"""
+
+
+@pytest.mark.slow
+def test_killed_training_goes_on_to_the_same_bytes(trained, config, inputs, tmp_path):
+    context = make_context(tmp_path)
+    spec = {
+        "out": str(context.out), "resume": str(context.resume), "config": config.model_dump(mode="json"), "kill_at": 5,
+        "inputs": {name: str(path) for name, path in inputs.items()},
+    }  # fmt: skip
+
+    killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(spec)], check=False)
+    checkpoints = sorted(path.name for path in (context.resume / "checkpoints").iterdir())
+    train_translator(config, inputs, context)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert "checkpoint-4" in checkpoints
+    assert content_digest(list_files(context.out)) == content_digest(list_files(trained[0]))
 
 
 def test_packed_rows_hold_whole_pairs_and_every_pair(inputs, tmp_path):
