@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
+from transformers.utils import logging as transformers_logging
 
 from rplab.errors import DataError, ModelError
 from rplab.llm.eval_config import DecodingConfig, Precision
@@ -77,6 +78,7 @@ class TextModel:
             ModelError: The folder is missing, incomplete or not loadable; the message says what to do.
         """
         check_model_folder(folder)
+        transformers_logging.disable_progress_bar()  # one bar a loaded file would stand between the lines of play
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         try:
             tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
