@@ -39,7 +39,7 @@ def _translate(arguments: argparse.Namespace) -> int:
     if arguments.max_new_tokens < 1 or arguments.batch_size < 1:
         raise ConfigError("--max-new-tokens and --batch-size must be 1 or more")
     lines = _read_lines(arguments.text)
-    folder = arguments.model or _latest(arguments.store)
+    folder = _model_folder(arguments.model) if arguments.model else _latest(arguments.store)
 
     from rplab.translator.translate import Translator  # loads torch
 
@@ -74,6 +74,11 @@ def _parse_name(item: str) -> tuple[str, str]:
     if not separator or not korean.strip() or not kana.strip():
         raise ConfigError(f"--name {item!r} must look like 사야=サヤ")
     return korean.strip(), kana.strip()
+
+
+def _model_folder(path: Path) -> Path:
+    """Take an artefact of the stage `translator` for its model/ folder."""
+    return path / "model" if (path / "model").is_dir() else path
 
 
 def _latest(store: Path) -> Path:
