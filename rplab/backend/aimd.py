@@ -30,11 +30,11 @@ DECREASE = 0.75
 SUCCESSES_PER_STEP = 25
 SUCCESSES_PER_FAST_STEP = 5
 BURST_WINDOW = 20
-BURST_SIZE = 5
-"""429s among the last `BURST_WINDOW` outcomes that make a burst: 5 % at random do so about once in 400 requests."""
-REFUSED_SHARE = 0.08
+BURST_SIZE = 6
+"""429s among the last `BURST_WINDOW` outcomes that make a burst: 5 % at random do so about once in 3,000 requests."""
+REFUSED_SHARE = 0.1
 """Share of 429s in a pace period from which on the pace is above the server's limit."""
-SEARCH_SHARE = 0.2
+SEARCH_SHARE = 0.25
 """The same while the pace doubles: one period holds few outcomes then, and random 429s must not end the search."""
 PERIOD_S, SEARCH_PERIOD_S = 1.0, 0.25
 MIN_PERIOD_OUTCOMES = 20

@@ -97,13 +97,13 @@ class MockServer:
         )
         return application
 
-    async def health(self, request):
+    async def health(self, _):
         return web.Response()
 
-    async def models(self, request):
+    async def models(self, _):
         return web.json_response({"object": "list", "data": [{"id": "mock", "object": "model", "created": 0, "owned_by": "mock"}]})
 
-    async def stats(self, request):
+    async def stats(self, _):
         twice = sum(count - 1 for count in self.seen.values())
         return web.json_response({**self.counts, "distinct": len(self.seen), "twice": twice, "peak": self.peak})
 
@@ -139,31 +139,32 @@ class MockServer:
         budget = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens") or 0
         if faults.thinks and budget < faults.thinks:
             text, finish = "", "length"
-        draw = self.random.random()
-        for name in ("p500", "p_empty", "p_broken_json", "p_refused", "p_cut", "p_garbage", "p_hang", "p_disconnect"):
-            share = getattr(faults, name)
-            if draw < share:
-                self.counts[name] += 1
-                if name == "p500":
-                    return self._error(500, "mock failure")
-                if name == "p_garbage":
-                    return web.Response(text="<html>busy</html>", content_type="text/html")
-                if name == "p_hang":
-                    await asyncio.sleep(faults.hang_s)
-                elif name == "p_disconnect":
-                    return await self._hang_up(request)
-                elif name == "p_empty":
-                    text = ""
-                elif name == "p_broken_json":
-                    text = text.rstrip("}")
-                elif name == "p_refused":
-                    text, refused = "", "그 부탁은 들어줄 수 없습니다."
-                elif name == "p_cut":
-                    text, finish = text[: len(text) // 2], "length"
-                break
-            draw -= share
+        fault = self._draw_fault()
+        if fault == "p500":
+            return self._error(500, "mock failure")
+        if fault == "p_garbage":
+            return web.Response(text="<html>busy</html>", content_type="text/html")
+        if fault == "p_disconnect":
+            return await self._hang_up(request)
+        if fault == "p_hang":
+            await asyncio.sleep(faults.hang_s)
+        elif fault == "p_refused":
+            text, refused = "", "그 부탁은 들어줄 수 없습니다."
+        elif fault:
+            text = {"p_empty": "", "p_broken_json": text.rstrip("}"), "p_cut": text[: len(text) // 2]}[fault]
+            finish = "length" if fault == "p_cut" else finish
         self.counts["answered"] += 1
         return web.Response(body=orjson.dumps(envelope(request.path, body, text, finish, refused)), content_type="application/json")
+
+    def _draw_fault(self):
+        draw = self.random.random()
+        for name in ("p500", "p_empty", "p_broken_json", "p_refused", "p_cut", "p_garbage", "p_hang", "p_disconnect"):
+            share = getattr(self.faults, name)
+            if draw < share:
+                self.counts[name] += 1
+                return name
+            draw -= share
+        return ""
 
     def _limit(self):
         faults = self.faults
@@ -209,10 +210,19 @@ class MockServer:
             item = orjson.loads(line)
             body = item["body"]
             if self.random.random() < self.faults.p500:
-                bad.append({"id": "x", "custom_id": item["custom_id"], "response": None, "error": {"code": "batch_expired", "message": "expired"}})
+                bad.append(
+                    {"id": "x", "custom_id": item["custom_id"], "response": None, "error": {"code": "batch_expired", "message": "expired"}}
+                )
                 continue
             answer = envelope(item["url"], body, reply_text(body), "stop", None)
-            good.append({"id": "x", "custom_id": item["custom_id"], "response": {"status_code": 200, "request_id": "r", "body": answer}, "error": None})
+            good.append(
+                {
+                    "id": "x",
+                    "custom_id": item["custom_id"],
+                    "response": {"status_code": 200, "request_id": "r", "body": answer},
+                    "error": None,
+                }
+            )
         name = f"batch-{len(self.batches)}"
         for suffix, lines in (("out", good), ("err", bad)):
             self.random.shuffle(lines)
@@ -247,7 +257,9 @@ def reply_text(body):
         from rplab.backend.scripted.model import ScriptedBackend
 
         return ScriptedBackend().answer(pickle.loads(base64.b64decode(slots))).text
-    seed = int.from_bytes(hashlib.blake2b(orjson.dumps([body.get("messages") or body.get("input"), body.get("seed")]), digest_size=8).digest())
+    seed = int.from_bytes(
+        hashlib.blake2b(orjson.dumps([body.get("messages") or body.get("input"), body.get("seed")]), digest_size=8).digest()
+    )
     draw = random.Random(seed)
     shape = (body.get("response_format") or {}).get("json_schema") or (body.get("text") or {}).get("format") or {}
     if shape.get("schema"):
