@@ -94,10 +94,15 @@ class Prefect:
         self.wait_until(lambda: self.state(flow_run) in FINAL, limit_s)
         return self.state(flow_run)
 
-    def wait_until(self, condition: Callable[[], Any], limit_s: float = 120) -> None:
+    def wait_until(self, condition: Callable[[], Any], limit_s: float = 120, *, run: str | None = None) -> None:
+        """Wait for a condition; with `run`, give up when that flow run has ended without it."""
         deadline = time.monotonic() + limit_s
+        checked = time.monotonic()
         while not condition():
             assert time.monotonic() < deadline, f"waited {limit_s:g} s in vain; logs:\n{self.logs()}"
+            if run and time.monotonic() > checked + 2:
+                checked = time.monotonic()
+                assert self.state(run) not in FINAL, f"the run has ended; logs:\n{self.logs()}"
             time.sleep(0.05)
 
     def final_task_states(self, flow_run: str, attempt: int = 1) -> dict[str, str]:

@@ -71,13 +71,13 @@ def test_a_run_survives_kills_a_cancel_and_a_failure_with_equal_bytes(lab: Any, 
     run = lab.deployment_run("rp-full-pipeline", parameters(store))  # the literal short command
 
     # when the flow process is killed in the middle of the dialogues, a retry continues from the journal
-    lab.wait_until(lambda: size_of(store, "dialogues/.resume-*/*") > 40_000)
+    lab.wait_until(lambda: size_of(store, "dialogues/.resume-*/*") > 40_000, run=run)
     lab.kill_engine(run)
     assert not (store / "latest" / "dialogues").exists()
     lab.retry(run)
 
     # when it is killed in the middle of training, the training process sees it, saves and stops
-    lab.wait_until(lambda: checkpoint(store, "sft1") >= 5)
+    lab.wait_until(lambda: checkpoint(store, "sft1") >= 5, run=run)
     lab.kill_engine(run)
     lab.wait_until(lambda: training_processes(store) == [], 30)
     saved = checkpoint(store, "sft1")
@@ -89,7 +89,7 @@ def test_a_run_survives_kills_a_cancel_and_a_failure_with_equal_bytes(lab: Any, 
     subprocess.run([sys.executable, "-c", _REFERENCE, str(TINY), str(peace)], cwd=ROOT, env=lab.environment, check=True, timeout=240)
 
     # when it is cancelled in the middle of training, the checkpoint is saved before the process ends
-    lab.wait_until(lambda: checkpoint(store, "sft2") >= 5, 200)
+    lab.wait_until(lambda: checkpoint(store, "sft2") >= 5, 200, run=run)
     lab.run("prefect", "flow-run", "cancel", run)
     assert lab.wait_for_end(run, 60) == "CANCELLED"
     lab.wait_until(lambda: training_processes(store) == [], 30)
