@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rplab.cli import data_chats
 from rplab.errors import ConfigError
 from rplab.l10n import tr
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 def register(subparsers: Commands) -> None:
     """Add the commands that turn data files into other data files."""
+    data_chats.register(subparsers)
     _register_convert(subparsers)
     _register_normalise(subparsers)
     _register_preprocess(subparsers)
@@ -66,7 +68,7 @@ def convert(arguments: argparse.Namespace) -> int:
     from rplab.dataset.convert import convert_file
 
     counts = convert_file(arguments.input, arguments.output, quarantine=arguments.quarantine, drop_duplicates=arguments.drop_duplicates)
-    return _report(counts, [arguments.output], as_json=arguments.json)
+    return report_counts(counts, [arguments.output], as_json=arguments.json)
 
 
 def _register_normalise(subparsers: Commands) -> None:
@@ -86,7 +88,7 @@ def normalise(arguments: argparse.Namespace) -> int:
     """Run `rplab data normalise`."""
     from rplab.dataset.normalise import normalise_file
 
-    return _report(normalise_file(arguments.input, arguments.output, arguments.seed), [arguments.output], as_json=arguments.json)
+    return report_counts(normalise_file(arguments.input, arguments.output, arguments.seed), [arguments.output], as_json=arguments.json)
 
 
 def _register_preprocess(subparsers: Commands) -> None:
@@ -112,7 +114,7 @@ def preprocess(arguments: argparse.Namespace) -> int:
         raise ConfigError("--max-tokens needs a tokenizer. Add --tokenizer DIR (a model folder), or --max-tokens 0 for no limit")
     count = TokenCounter(arguments.tokenizer).count_chat if arguments.max_tokens else None
     counts = preprocess_file(arguments.input, arguments.output, max_tokens=arguments.max_tokens, count_tokens=count)
-    return _report(counts, [arguments.output], as_json=arguments.json)
+    return report_counts(counts, [arguments.output], as_json=arguments.json)
 
 
 def _register_unite(subparsers: Commands) -> None:
@@ -132,7 +134,7 @@ def unite(arguments: argparse.Namespace) -> int:
     """Run `rplab data unite`."""
     from rplab.dataset.unite import unite_files
 
-    return _report(unite_files(arguments.inputs, arguments.output), [arguments.output], as_json=arguments.json)
+    return report_counts(unite_files(arguments.inputs, arguments.output), [arguments.output], as_json=arguments.json)
 
 
 def _register_translation(subparsers: Commands) -> None:
@@ -155,7 +157,7 @@ def translation_set(arguments: argparse.Namespace) -> int:
     from rplab.dataset.translation_set import make_translation_file
 
     counts = make_translation_file(arguments.input, arguments.output, narration=arguments.narration, strict=arguments.strict)
-    return _report(counts, [arguments.output], as_json=arguments.json)
+    return report_counts(counts, [arguments.output], as_json=arguments.json)
 
 
 def _register_grpo(subparsers: Commands) -> None:
@@ -221,7 +223,7 @@ def grpo_set(arguments: argparse.Namespace) -> int:
         tokens=TokenCounter(arguments.tokenizer) if arguments.tokenizer else None,
         strict=arguments.strict,
     )
-    return _report(counts, [arguments.out_train, arguments.out_eval], as_json=arguments.json)
+    return report_counts(counts, [arguments.out_train, arguments.out_eval], as_json=arguments.json)
 
 
 def _register_card(subparsers: Commands) -> None:
@@ -241,13 +243,13 @@ def _register_card(subparsers: Commands) -> None:
 def card(arguments: argparse.Namespace) -> int:
     """Run `rplab data card`."""
     from rplab.dataset.card import describe, render_card
-    from rplab.dataset.html import render_html
+    from rplab.dataset.html import render_report
     from rplab.jsonl import write_text
 
     facts = describe(arguments.directory)
     text = render_card(facts)
     if arguments.html:
-        write_text(arguments.html, render_html(text))
+        write_text(arguments.html, render_report(facts))
     if arguments.out:
         write_text(arguments.out, text)
     if arguments.json:
@@ -257,7 +259,7 @@ def card(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _report(counts: RowCounts, targets: list[Path], *, as_json: bool) -> int:
+def report_counts(counts: RowCounts, targets: list[Path], *, as_json: bool) -> int:
     """Print what happened: JSON, or a line of counts and one line for each reason."""
     if as_json:
         print(json.dumps({**counts.as_json(), "out": [str(target) for target in targets]}, ensure_ascii=False))

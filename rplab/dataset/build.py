@@ -2,11 +2,13 @@
 
 Which side a conversation is on is decided once, before any view is cut, so that no view can leak. Output:
 
-    views/{sft1,sft2,grpo,translation}/{train,eval}.jsonl   what the trainers read
+    views/{sft1,sft2,grpo,translation}/{train,eval}.jsonl   what the trainers read (.parquet beside each)
+    views/{preference,sharegpt}/...                         replies against refused attempts; every conversation for other tools
     rows.parquet                                            every conversation, fixed Arrow schema
-    stats.json, report.md                                   counts, and the data card made of them
+    stats.json, drops.json                                  counts; samples of what was refused
+    report.md, report.html                                  the data card, and the same with pictures
 
-To add a view: write `cut_<name>` in `rplab.dataset.views`, name it in `VIEWS`, call it here.
+To add a view: write `cut_<name>` in `rplab.dataset.views`, name it in `VIEWS`, give it a schema in `view_files`, call it here.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from rplab.dataset.canonical_rows import FILE, write_canonical
-from rplab.dataset.card import describe, render_card
+from rplab.dataset.card import DROPS, describe, render_card
 from rplab.dataset.config import DatasetConfig
-from rplab.dataset.items import SIDES, Item, ItemKind, Side, Yield, read_items
+from rplab.dataset.html import render_report
+from rplab.dataset.items import SIDES, Item, ItemKind, Reason, Side, Yield, read_items
 from rplab.dataset.near_duplicates import find_near_duplicates
+from rplab.dataset.preferences import attempts_of, cut_preferences, sample_attempts
 from rplab.dataset.translation_set import Pair, count_conflicts, speech_of
-from rplab.dataset.views import VIEWS, View, cut_grpo, cut_sft1, cut_sft2, cut_translation, split_items
+from rplab.dataset.view_files import write_views
+from rplab.dataset.views import VIEWS, View, cut_grpo, cut_sft1, cut_sft2, cut_sharegpt, cut_translation, split_items
 from rplab.errors import DataError
-from rplab.jsonl import canonical, write_rows, write_text
+from rplab.jsonl import canonical, write_text
 from rplab.stage import StageContext, Stats
 from rplab.text.speech_level import Level, speech_level
 
@@ -47,12 +52,19 @@ def build_dataset(config: DatasetConfig, inputs: Mapping[str, Path], context: St
     """
     tally = Yield()
     context.progress(0, _STEPS, "reading rows")
+    attempts = dict(attempts_of(inputs))
     items = read_items(inputs, narration=config.translation_narration, tally=tally)
     if not items:
         reasons = (
             ", ".join(f"{source}: {reason} {number}" for (source, reason), number in sorted(tally.dropped.items())) or "no rows at all"
         )
         raise DataError(f"nothing to build a data set from ({reasons})", file=inputs["singleturn"], remedy="Generate rows first")
+    copies = _near_copies(items, config)
+    if config.near_duplicates == "drop":
+        for item in items:
+            if item.id in copies:
+                tally.drop(item.kind.value, Reason.NEAR_DUPLICATE)
+        items, copies = [item for item in items if item.id not in copies], {}
     context.check_stop()
     context.progress(1, _STEPS, f"splitting {len(items)} conversations")
     sides = split_items(items, config)
@@ -63,20 +75,23 @@ def build_dataset(config: DatasetConfig, inputs: Mapping[str, Path], context: St
         "sft2": cut_sft2(by_side, config),
         "grpo": cut_grpo(by_side, group_of, config, tally),
         "translation": cut_translation(by_side, config, tally),
+        "preference": cut_preferences(by_side, [attempt for own in attempts.values() for attempt in own], config.seed, tally),
+        "sharegpt": cut_sharegpt(by_side, config),
     }
-    context.progress(2, _STEPS, "measuring duplicates and speech levels")
-    copies = _near_copies(items, config)
+    context.progress(2, _STEPS, "measuring speech levels")
     levels = {item.id: _level(item).value for item in items}
     context.check_stop()
     context.progress(3, _STEPS, "writing views")
-    for name in VIEWS:
-        for side in SIDES:
-            write_rows(context.out / "views" / name / f"{side}.jsonl", views[name][side])
+    write_views(context.out / "views", views)
     write_canonical(context.out / FILE, items, sides, levels, copies)
     stats = _stats(items, sides, views, tally, copies)
     write_text(context.out / "stats.json", json.dumps(stats, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
+    samples = {source: sample_attempts(own) for source, own in attempts.items()}
+    write_text(context.out / DROPS, json.dumps(samples, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
     context.progress(4, _STEPS, "writing the data card")
-    write_text(context.out / "report.md", render_card(describe(context.out)))
+    facts = describe(context.out)
+    write_text(context.out / "report.md", render_card(facts))
+    write_text(context.out / "report.html", render_report(facts))
     context.progress(_STEPS, _STEPS, f"{len(items)} conversations")
     return stats
 
@@ -120,5 +135,12 @@ def measure_leakage(views: Mapping[str, View]) -> dict[str, int]:
         train, evaluation = ({canonical(row[key]) for row in views[name][side]} for side in SIDES)
         return len(train & evaluation)
 
-    keys = {"sft1": "messages", "sft2": "messages", "grpo": "id", "translation": "input"}
+    keys = {
+        "sft1": "messages",
+        "sft2": "messages",
+        "grpo": "id",
+        "translation": "input",
+        "preference": "prompt",
+        "sharegpt": "conversations",
+    }
     return {name: on_both_sides(name, key) for name, key in keys.items()}

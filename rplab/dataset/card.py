@@ -15,9 +15,13 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from rplab.dataset.canonical_rows import FILE
+from rplab.dataset.measures import count_pairs, fine_histogram, measure_diversity, measure_duplicates, measure_paths
 from rplab.errors import DataError
 from rplab.jsonl import read_rows
 from rplab.text.repetition import distinct_n
+
+DROPS = "drops.json"
+"""Samples of refused texts: source -> reason -> texts."""
 
 _BAR_WIDTH = 30
 _EXAMPLES = 3
@@ -56,11 +60,12 @@ def describe(directory: Path) -> Facts:
         "views": views,
         "examples": examples,
         "rows": _describe_rows(directory / FILE),
-        "stats": _read_stats(directory / "stats.json"),
+        "stats": _read_json(directory / "stats.json"),
+        "drops": _read_json(directory / DROPS) or {},
     }
 
 
-def _read_stats(path: Path) -> Facts | None:
+def _read_json(path: Path) -> Facts | None:
     if not path.is_file():
         return None
     try:
@@ -90,6 +95,12 @@ def _describe_rows(path: Path) -> Facts | None:
         "replies": len(replies),
         "distinct_2": round(distinct_n(replies, 2), 4),
         "near_duplicates": sum(row["near_duplicate_of"] is not None for row in rows),
+        "reply_lengths": fine_histogram([len(reply) for reply in replies]),
+        "user_lengths": fine_histogram([len(prompt) for prompt in prompts]),
+        "genre_by_register": count_pairs(rows, "genre", "register"),
+        "diversity": measure_diversity(rows),
+        "paths": measure_paths(rows),
+        "duplicates": measure_duplicates(rows),
     }
 
 
@@ -140,6 +151,8 @@ def _front_matter(facts: Mapping[str, Any]) -> str:
     lines = ["---", "language: [ko, ja]", "license: other", "task_categories: [text-generation, translation]", f"size_categories: [{size}]"]
     lines += ["tags: [synthetic, role-play, korean, japanese]", "configs:"]
     for view, sides in facts["views"].items():
+        if not any(side["rows"] for side in sides.values()):
+            continue  # a config without files could not be loaded
         lines += [f"- config_name: {view}", "  data_files:"]
         for side, split in (("train", "train"), ("eval", "validation")):
             if sides.get(side, {}).get("rows"):

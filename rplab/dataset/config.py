@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from rplab.stage import StageConfig
@@ -33,4 +35,6 @@ class DatasetConfig(StageConfig):
     min_translation_eval: int = Field(default=24, ge=0)
     """Lines to hold out for translation even when training scenarios say them too (those copies leave training)."""
     near_duplicate_similarity: float = Field(default=0.85, gt=0, le=1)
-    """Jaccard similarity of character 3-grams from which two rows count as near duplicates (counted, kept)."""
+    """Jaccard similarity of character 3-grams from which two conversations count as near duplicates."""
+    near_duplicates: Literal["count", "drop"] = "count"
+    """What happens to the later of two near duplicates: it is marked and counted, or it is left out (and counted)."""

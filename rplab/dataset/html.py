@@ -1,59 +1,235 @@
-"""A data card as one static HTML page: no server, no network, no script. Knows the Markdown that the card uses."""
+"""The data report as one static HTML page: no server, no network, no script; equal facts give equal bytes.
+
+To add a section: write a function from facts to HTML, put it into `_SECTIONS` with its title.
+"""
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-_PAGE = """<!doctype html>
-<html lang="ko"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>
-body{{font:16px/1.6 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
-table{{border-collapse:collapse}} td,th{{border:1px solid #8886;padding:.2rem .7rem}} td+td,th+th{{text-align:right}}
-pre{{overflow:auto;padding:.7rem;background:#8881;border-radius:.4rem}}
-@media(prefers-color-scheme:dark){{body{{background:#16181c;color:#ddd}}}}
-</style></head><body>
-{body}
-</body></html>
-"""
+from rplab.dataset.html_parts import bars, box, columns, conversation, escape, heat, number, share, table, tile
+from rplab.dataset.html_style import STYLE
+
+Facts = Mapping[str, Any]
+
+_SAMPLES = 3
+_SOURCES = {"single": "Single-turn rows", "multi": "Dialogues"}
+_LATER = {"single": "single, normalise", "multi": "multi, partial"}
 
 
-def render_html(card: str) -> str:
-    """Return the page of a Markdown card; its front matter is left out."""
-    text = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
-    title = next((line[2:] for line in text.splitlines() if line.startswith("# ")), "Data set")
-    return _PAGE.format(title=html.escape(title), body="\n".join(_blocks(text)))
+def render_report(facts: Facts) -> str:
+    """Return the page.
+
+    Args:
+        facts: What `rplab.dataset.card.describe` found.
+    """
+    parts = [(title, anchor, section(facts)) for title, anchor, section in _SECTIONS]
+    shown = [item for item in parts if item[2]]
+    links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for title, anchor, _ in shown)
+    body = "".join(f'<h2 id="{anchor}">{escape(title)}</h2>{content}' for title, anchor, content in shown)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>Role-play data set</title><style>{STYLE}</style></head><body><main>\n<h1>Role-play data set</h1>"
+        '<p class="soft">Synthetic Korean role-play conversations with Japanese speech lines, for general audiences.</p>'
+        f"<nav>{links}</nav>{_tiles(facts)}{body}\n</main></body></html>\n"
+    )
 
 
-def _blocks(text: str) -> Iterator[str]:
-    lines = iter(text.splitlines())
-    for line in lines:
-        if line.startswith("```"):
-            yield "<pre>" + html.escape("\n".join(_until_fence(lines))) + "</pre>"
-        elif heading := re.match(r"(#{1,6}) (.*)", line):
-            level = len(heading[1])
-            yield f"<h{level}>{html.escape(heading[2])}</h{level}>"
-        elif line.startswith("|"):
-            rows = [line, *_until_blank(lines)]
-            yield "<table>" + "".join(_row(row, "th" if at == 0 else "td") for at, row in enumerate(rows) if at != 1) + "</table>"
-        elif line.strip():
-            yield f"<p>{html.escape(line)}</p>"
+def _tiles(facts: Facts) -> str:
+    rows, stats = facts["rows"], facts["stats"]
+    if not rows:
+        return ""
+    agree = rows["speech_level_agrees"]
+    judged = agree.get("agrees", 0) + agree.get("differs", 0)
+    tiles = [
+        tile(number(rows["num"]), "conversations"),
+        tile(number(rows["replies"]), "replies"),
+        tile(share(rows["distinct_replies"], rows["replies"]), "of the replies are different"),
+        tile(
+            share(agree.get("agrees", 0), judged), "speech level as asked for", "good" if agree.get("agrees", 0) >= 0.99 * judged else "bad"
+        ),
+        tile(number(rows["near_duplicates"]), "near duplicates", "bad" if rows["near_duplicates"] > 0.01 * rows["num"] else "good"),
+    ]
+    if stats:
+        leaks = sum(stats["leakage"].values())
+        tiles.append(tile(number(leaks), "rows on both sides of the split", "bad" if leaks else "good"))
+        tiles.append(tile(f"{stats['scenarios']['train']:,} + {stats['scenarios']['eval']:,}", "scenarios, train + eval"))
+    return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _until_fence(lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        if line.startswith("```"):
-            return
-        yield line
+def _funnel(facts: Facts) -> str:
+    """Show what each stage left of the rows, check by check."""
+    if not facts["stats"]:
+        return ""
+    read, dropped = facts["stats"]["yield"]["read"], facts["stats"]["yield"]["dropped"]
+    boxes: list[str] = []
+    for kind, title in _SOURCES.items():
+        own = dropped.get(kind, {})
+        kept = read.get(kind, 0) - sum(own.values())
+        lost = {**dropped.get(_LATER[kind], {}), **own}
+        boxes.append(_steps(title, kept, lost))
+    if facts["rows"]:
+        singles = facts["rows"]["by"]["kind"].get("single", 0)
+        boxes.insert(1, _steps("Answers for single-turn rows", singles, dropped.get("single, attempts", {})))
+        turns = 2 * (facts["rows"]["replies"] - singles)
+        boxes.append(_steps("Answers for turns of dialogues", turns, dropped.get("multi, attempts", {})))
+    note = '<p class="soft">An answer that was refused is asked for again, so a row may come of it all the same.</p>'
+    return f'{note}<div class="flow">{"".join(boxes)}</div>'
 
 
-def _until_blank(lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        if not line.startswith("|"):
-            return
-        yield line
+def _steps(title: str, kept: int, lost: Mapping[str, int]) -> str:
+    total = kept + sum(lost.values())
+    if not total:
+        return ""
+    steps = sorted(lost.items(), key=lambda item: (-item[1], item[0]))
+    kinds = {name: "bad" for name, _ in steps} | {"kept": "good"}
+    return box(f"{title}: {kept:,} of {total:,} kept", bars([("everything", total), *steps, ("kept", kept)], total, kinds, limit=24))
 
 
-def _row(line: str, cell: str) -> str:
-    return "<tr>" + "".join(f"<{cell}>{html.escape(text.strip())}</{cell}>" for text in line.strip("|").split("|")) + "</tr>"
+def _drops(facts: Facts) -> str:
+    """Show samples of what was left out, reason by reason."""
+    if not facts["stats"]:
+        return ""
+    boxes: list[str] = []
+    for source, reasons in facts["stats"]["yield"]["dropped"].items():
+        ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+        parts = [
+            _reason(reason, count, facts["drops"].get(source, {}).get(reason, []), first=not at)
+            for at, (reason, count) in enumerate(ordered)
+        ]
+        boxes.append(box(source, "".join(parts)))
+    return f'<div class="flow">{"".join(boxes)}</div>' if boxes else '<p class="soft">Nothing was left out.</p>'
+
+
+def _reason(reason: str, count: int, texts: Sequence[str], *, first: bool) -> str:
+    quotes = "".join(f"<blockquote>{escape(text)}</blockquote>" for text in texts[:_SAMPLES])
+    title = f'<b>{escape(reason)}</b> <span class="soft">{count:,}</span>'
+    return f"<details{' open' if first else ''}><summary>{title}</summary>{quotes}</details>" if quotes else f'<p class="plain">{title}</p>'
+
+
+def _content(facts: Facts) -> str:
+    rows = facts["rows"]
+    if not rows:
+        return ""
+    registers = sorted({name for row in rows["genre_by_register"].values() for name in row})
+    mix = [[genre, *(row.get(name, 0) for name in registers), sum(row.values())] for genre, row in rows["genre_by_register"].items()]
+    by = rows["by"]
+    boxes = [
+        box("Characters of a reply", columns(rows["reply_lengths"], "characters")),
+        box("Characters of a player turn", columns(rows["user_lengths"], "characters")),
+        box("Exchanges of a conversation", columns(rows["exchanges"], "exchanges")),
+        box("Genre and register asked for", table(["genre", *registers, "all"], mix)),
+        box("Speech level measured", bars(by["speech_level"]) + "<p></p>" + bars(rows["speech_level_agrees"], kinds=_AGREES)),
+        box("Protagonist", bars(by["protagonist"], limit=8)),
+        box("Player", bars(by["player"], limit=8)),
+        box("Text model and pack", bars(by["backend"]) + "<p></p>" + bars(by["pack"], kinds=dict.fromkeys(by["pack"], "c"))),
+    ]
+    return f'<div class="flow">{"".join(boxes)}</div>'
+
+
+_AGREES = {"agrees": "good", "differs": "bad"}
+
+
+def _paths(facts: Facts) -> str:
+    paths = facts["rows"]["paths"] if facts["rows"] else None
+    if not paths:
+        return ""
+    told = f"{paths['dialogues']:,} dialogues took {paths['different_paths']:,} different paths (entropy {paths['path_entropy_bits']} bits)"
+    boxes = [
+        box("States", bars(paths["states"])),
+        box("Actions", bars(paths["actions"], kinds=dict.fromkeys(paths["actions"], "c"))),
+        box("From state (row) to state (column)", heat(paths["moves"]), wide=True),
+        box("Most frequent paths, stays left out", table(["path", "dialogues"], paths["paths"]), wide=True),
+    ]
+    return f'<p class="soft">{escape(told)}.</p><div class="grid">{"".join(boxes)}</div>'
+
+
+def _diversity(facts: Facts) -> str:
+    if not facts["rows"]:
+        return ""
+    boxes: list[str] = []
+    for kind, found in facts["rows"]["diversity"].items():
+        rows = [
+            ["texts", f"{found['texts']:,} ({share(found['different'], found['texts'])} different)"],
+            ["characters on average", f"{found['mean_chars']}"],
+            ["compression ratio (lower = more varied)", f"{found['compression_ratio']}"],
+            ["share a run of 4 words with another text", f"{found['self_repetition_4']:.1%}"],
+            ["distinct words / pairs / triples", " / ".join(f"{found[f'distinct_{n}']:.1%}" for n in (1, 2, 3))],
+        ]
+        boxes.append(box(kind.capitalize(), table(["measure", "value"], rows)))
+    return f'<p class="soft">Measured on replies; names count as one word.</p><div class="grid">{"".join(boxes)}</div>'
+
+
+def _slop(facts: Facts) -> str:
+    if not facts["rows"]:
+        return ""
+    boxes: list[str] = []
+    for kind, found in facts["rows"]["diversity"].items():
+        phrases = [[text, texts, f"{part:.1%}", lift] for text, texts, part, lift in found["phrases"]]
+        boxes.append(box(f"{kind.capitalize()}: phrases", table(["words", "texts", "share", "× chance"], phrases[:12])))
+        ends = [[name, f"{part:.1%}"] for name, part in found["openings"]]
+        tails = [[name, f"{part:.1%}"] for name, part in found["endings"]]
+        boxes.append(
+            box(
+                f"{kind.capitalize()}: how it starts and ends", table(["first words", "share"], ends) + table(["last word", "share"], tails)
+            )
+        )
+    note = '<p class="soft">What the text model says again and again; × chance = more often than these words would meet.</p>'
+    return f'{note}<div class="flow">{"".join(boxes)}</div>'
+
+
+def _duplicates(facts: Facts) -> str:
+    if not facts["rows"]:
+        return ""
+    found = facts["rows"]["duplicates"]
+    if not found:
+        return '<p class="soft">No near duplicates.</p>'
+    parts = [
+        f"<details><summary>{item['size']} conversations</summary><div class='grid'><blockquote>{escape(item['original'])}</blockquote>"
+        f"<blockquote>{escape(item['copy'])}</blockquote></div></details>"
+        for item in found
+    ]
+    return "".join(parts)
+
+
+def _views(facts: Facts) -> str:
+    rows = [
+        [name, sides.get("train", {}).get("rows", 0), sides.get("eval", {}).get("rows", 0), sum(side["bytes"] for side in sides.values())]
+        for name, sides in facts["views"].items()
+    ]
+    parts = [box("Files", table(["view", "train", "eval", "bytes"], rows))]
+    if facts["stats"]:
+        leaks = [[name, count] for name, count in facts["stats"]["leakage"].items()]
+        parts.append(box("On both sides of the split", table(["what", "number"], leaks)))
+    return f'<div class="flow">{"".join(parts)}</div>'
+
+
+def _examples(facts: Facts) -> str:
+    parts: list[str] = []
+    for view in ("sft2", "sft1"):
+        for row in facts["examples"].get(view, [])[:2]:
+            parts.append(box(view, conversation(row["messages"][:7])))
+    pairs = "".join(
+        box(
+            "preference",
+            conversation(row["prompt"][-1:])
+            + conversation(row["chosen"])
+            + f"<blockquote>{escape(row['rejected'][0]['content'])}</blockquote>",
+        )
+        for row in facts["examples"].get("preference", [])[:2]
+    )
+    return f'<div class="flow">{"".join(parts)}{pairs}</div>' if parts or pairs else ""
+
+
+_SECTIONS: tuple[tuple[str, str, Callable[[Facts], str]], ...] = (
+    ("Yield", "yield", _funnel),
+    ("What was left out", "drops", _drops),
+    ("Content", "content", _content),
+    ("State paths", "paths", _paths),
+    ("Diversity", "diversity", _diversity),
+    ("Phrases used too often", "phrases", _slop),
+    ("Near duplicates", "duplicates", _duplicates),
+    ("Views", "views", _views),
+    ("Examples", "examples", _examples),
+)

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     NO_SPEECH = "reply_without_speech"
     BROKEN_HANGUL = "broken_hangul"
     DUPLICATE = "duplicate"
+    NEAR_DUPLICATE = "near_duplicate"
 
 
 @dataclass(frozen=True)

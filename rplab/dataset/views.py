@@ -1,4 +1,4 @@
-"""The training views of a split data set: SFT stage 1, SFT stage 2, GRPO, KO->JA."""
+"""The training views of a split data set: SFT stage 1, SFT stage 2, GRPO, KO->JA, ShareGPT (preference: `preferences`)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from rplab.character import Register
+from rplab.dataset.chat_formats import to_sharegpt
 from rplab.dataset.config import DatasetConfig
 from rplab.dataset.grpo_set import GrpoLimits, Sample, samples_of
 from rplab.dataset.items import SIDES, Item, ItemKind, Side, Yield
@@ -16,7 +17,7 @@ from rplab.seeding import derive_seed
 
 View: TypeAlias = dict[Side, list[dict[str, Any]]]
 
-VIEWS = ("sft1", "sft2", "grpo", "translation")
+VIEWS = ("sft1", "sft2", "grpo", "translation", "preference", "sharegpt")
 _MOVABLE = 0.2
 """Largest share of all lines that may leave training so that translation has enough lines to be measured on."""
 
@@ -55,6 +56,11 @@ def _seen_again(item: Item, config: DatasetConfig) -> bool:
 def _messages(items: Sequence[Item], seed: int) -> list[dict[str, Any]]:
     by_id = {item.id: item for item in items}
     return [{"messages": by_id[key].messages} for key in shuffled(by_id, seed)]
+
+
+def cut_sharegpt(items: Mapping[Side, Sequence[Item]], config: DatasetConfig) -> View:
+    """Cut every conversation in the form that ShareGPT readers expect."""
+    return {side: [{"conversations": to_sharegpt(row["messages"])} for row in _messages(items[side], config.seed)] for side in SIDES}
 
 
 def cut_grpo(items: Mapping[Side, Sequence[Item]], group_of: Mapping[str, str], config: DatasetConfig, tally: Yield) -> View:

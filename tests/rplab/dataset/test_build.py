@@ -10,9 +10,10 @@ import pytest
 from rplab.dataset.build import build_dataset
 from rplab.dataset.card import describe, render_card
 from rplab.dataset.config import DatasetConfig, NormaliseConfig
-from rplab.dataset.html import render_html
+from rplab.dataset.html import render_report
 from rplab.dataset.normalise import normalise_rows
 from rplab.dataset.translation_set import INSTRUCTION
+from rplab.dataset.views import VIEWS
 from rplab.errors import DataError, StageInterrupted
 from rplab.jsonl import write_rows
 from rplab.stage import StageContext
@@ -211,6 +212,63 @@ def test_near_copies_are_counted_and_kept(tmp_path):
     assert len(set(sides)) == 1, "copies that differ in punctuation stay on one side"
 
 
+def test_near_copies_are_dropped_when_asked(tmp_path):
+    rows = [single(place, "책") for place in PLACES]
+    copy = {
+        **rows[0],
+        "system": "「사야」\n다른 곳",
+        "user": rows[0]["user"].replace("?", "…?"),
+        "meta": {**rows[0]["meta"], "id": "other"},
+    }
+    stats = build_dataset(DatasetConfig(near_duplicates="drop"), make_inputs(tmp_path, [*rows, copy], []), context(tmp_path / "out"))
+    assert (stats["rows"], stats["near_duplicates"]) == (10, 0)
+    assert stats["yield"]["dropped"]["single"] == {"near_duplicate": 1}
+
+
+def test_refused_replies_become_preference_pairs_of_the_same_prompt(tmp_path):
+    talk = {**dialogue("역", 1), "scenario_id": "scenario-1"}
+    rows = [{**single(place, "책"), "meta": {**single(place, "책")["meta"], "index": at}} for at, place in enumerate(PLACES)]
+    inputs = make_inputs(tmp_path, rows, [talk])
+    refused = [
+        ("scenario-1/t1/protagonist/a0", "asst_too_long", "사야는 웃는다."),
+        ("scenario-1/t1/protagonist/a1", "asst_too_long", "사야는 웃는다."),
+        ("scenario-1/t1/player/a0", "user_x", "하야토는 웃는다."),
+        ("scenario-1/t2/protagonist/a0", "age_cue", ""),
+        ("scenario-9/t0/protagonist/a0", "asst_x", "사야는 웃는다."),
+        ("scenario-1/t0/signals/a0", "signals_unreadable", "{}"),
+    ]
+    write_rows(inputs["dialogues"] / "rejects.jsonl", [{"key": key, "reason": why, "text": text} for key, why, text in refused])
+    answers = [{**rows[0], "assistant_raw": "나쁜 답"}, {**rows[1], "user": "다른 말", "assistant_raw": "나쁜 답"}, "broken"]
+    write_rows(
+        inputs["rows"] / "rejects.jsonl",
+        [{"key": f"singleturn/{at}/a0", "reason": "r", "text": json.dumps(answer)} for at, answer in enumerate(answers)],
+    )
+    out = tmp_path / "out"
+    stats = build_dataset(DatasetConfig(eval_ratio=0), inputs, context(out))
+    pairs = view(out, "preference", "train")
+    assert len(pairs) == 2
+    turn = next(row for row in pairs if len(row["prompt"]) > 2)
+    assert turn["prompt"] == talk["messages"][:4]
+    assert turn["chosen"] == [talk["messages"][4]]
+    assert turn["rejected"] == [{"role": "assistant", "content": "사야는 웃는다."}]
+    assert stats["yield"]["dropped"]["preference"] == {
+        "duplicate": 1,
+        "no_accepted_row_of_this_item": 1,
+        "no_text_kept": 2,
+        "not_a_reply": 2,
+        "other_prompt": 1,
+    }
+    assert json.loads((out / "drops.json").read_text("utf-8"))["multi, attempts"]["asst_too_long"] == ["사야는 웃는다."] * 2
+
+
+def test_report_escapes_what_texts_hold(tmp_path):
+    evil = "<script>alert(1)</script>"
+    inputs = make_inputs(tmp_path, [{**single("역", "책"), "meta": {**single("역", "책")["meta"], "genre": evil}}], [])
+    write_rows(inputs["rows"] / "rejects.jsonl", [{"key": "k", "reason": evil, "text": evil}])
+    build_dataset(DatasetConfig(), inputs, context(tmp_path / "out"))
+    assert "<script" not in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
 def test_parquet_has_the_fixed_schema(inputs, tmp_path):
     import pyarrow.parquet as pq
 
@@ -241,8 +299,14 @@ def test_card_is_made_from_the_files(inputs, tmp_path):
         "two_quotes",
     ):
         assert expected in card
-    page = render_html(card)
-    assert "<table>" in page
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page == render_report(describe(out))
+    for anchor in ("yield", "drops", "content", "paths", "diversity", "phrases", "duplicates", "views", "examples"):
+        assert f'<h2 id="{anchor}">' in page
+    assert "FLIRT" in page
+    assert "<blockquote>x</blockquote>" in page
+    assert "<script" not in page
+    assert "http" not in page
     assert "<h1>Role-play data set</h1>" in page
     with pytest.raises(DataError, match="no views"):
         describe(tmp_path)
@@ -269,11 +333,17 @@ def test_stops_when_asked(inputs, tmp_path):
 def test_datasets_reads_every_view(inputs, tmp_path):
     datasets = pytest.importorskip("datasets")
     out = tmp_path / "out"
+    refused = [{"key": f"scenario-{place}-0/t1/protagonist/a0", "reason": "r", "text": "사야는 웃는다."} for place in PLACES]
+    write_rows(inputs["dialogues"] / "rejects.jsonl", refused)
     build_dataset(DatasetConfig(), inputs, context(out))
-    for name in ("sft1", "sft2", "grpo", "translation"):
+    for name in ("sft1", "sft2", "grpo", "translation", "sharegpt"):
         files = {side: str(out / "views" / name / f"{side}.jsonl") for side in ("train", "eval")}
         loaded = datasets.load_dataset("json", data_files=files, cache_dir=str(tmp_path / "cache"))
         assert loaded["train"].num_rows == len(view(out, name, "train"))
+    for name in VIEWS:
+        files = {side: str(out / "views" / name / f"{side}.parquet") for side in ("train", "eval") if view(out, name, side)}
+        loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
+        assert loaded["train"].to_list() == view(out, name, "train")
     rows = datasets.load_dataset("parquet", data_files=str(out / "rows.parquet"), cache_dir=str(tmp_path / "cache"))
     assert rows["train"].num_rows == 100
     (out / "report.md").rename(out / "README.md")
