@@ -81,7 +81,7 @@ class OpenAIBackend:
         self._gate: Gate | None = None
         self._transport: Transport | None = None
         self._open = 0
-        self._idle = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._hopeless = 0
         self._answered = False
 
@@ -91,18 +91,17 @@ class OpenAIBackend:
         Raises:
             BackendError: The key, the address or the model is wrong, the budget is used up, or the server does not work.
         """
-        if not self.meter.allows(request, self._open):
-            while self._open:  # what is on its way is paid for: let it arrive and be recorded first
-                await self._idle.wait()
-            raise self.meter.over_budget()
+        while not self.meter.allows(request, self._open):
+            if not self._open:
+                raise self.meter.over_budget()
+            await self._arrived.wait()  # what is on its way may cost less than feared; it is paid for and must be recorded
         self._open += 1
-        self._idle.clear()
         try:
             return await self._ask(request)
         finally:
             self._open -= 1
-            if not self._open:
-                self._idle.set()
+            self._arrived.set()
+            self._arrived = asyncio.Event()
 
     async def aclose(self) -> None:
         """Close the connections."""

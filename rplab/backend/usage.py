@@ -32,30 +32,34 @@ class Meter:
         self.answers = 0
         self.usage = Usage()
         self.earlier = Usage()
+        self._earlier_answers = 0
         self.tries: Counter[str] = Counter()
         """Tries by what came of them: ok, 429, 500, timeout, ..."""
         self._started = time.monotonic()
 
     def recall(self, usages: Iterable[Usage]) -> None:
         """Count what earlier runs of the same stage used, once, before anything is asked."""
-        self.earlier = _sum([self.earlier, *usages])
+        for usage in usages:
+            self.earlier = _add(self.earlier, usage)
+            self._earlier_answers += 1
 
     def count(self, usage: Usage) -> None:
         """Count an answer that was paid for."""
         self.answers += 1
-        self.usage = Usage(self.usage.prompt_tokens + usage.prompt_tokens, self.usage.completion_tokens + usage.completion_tokens)
+        self.usage = _add(self.usage, usage)
 
     @property
     def spent_usd(self) -> float | None:
         """Money spent by this run and the earlier ones, or None when the price is not known."""
-        return None if self._price is None else self._price.cost_usd(_sum([self.usage, self.earlier]))
+        return None if self._price is None else self._price.cost_usd(_add(self.usage, self.earlier))
 
     def allows(self, request: ChatRequest, num_open: int) -> bool:
         """Return whether one more request fits into the budget beside the `num_open` ones on their way."""
         if self._budget_usd is None or self._price is None:
             return True
-        each = self._price.cost_usd(self.usage) / self.answers if self.answers else self._price.cost_usd(_most(request))
-        return (self.spent_usd or 0.0) + each * (num_open + 1) <= self._budget_usd
+        spent, known = self.spent_usd or 0.0, self.answers + self._earlier_answers
+        each = spent / known if known else self._price.cost_usd(_most(request))
+        return spent + each * (num_open + 1) <= self._budget_usd
 
     def over_budget(self) -> BackendError:
         """Return the error that ends a run at its budget."""
@@ -98,12 +102,8 @@ class Metered(Protocol):
         ...
 
 
-def _sum(usages: Iterable[Usage]) -> Usage:
-    prompt = completion = 0
-    for usage in usages:
-        prompt += usage.prompt_tokens
-        completion += usage.completion_tokens
-    return Usage(prompt, completion)
+def _add(a: Usage, b: Usage) -> Usage:
+    return Usage(a.prompt_tokens + b.prompt_tokens, a.completion_tokens + b.completion_tokens)
 
 
 def _most(request: ChatRequest) -> Usage:

@@ -8,6 +8,7 @@ how many are in flight, in which order answers come, or how often the run was ki
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
@@ -16,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from rplab.backend.base import ChatBackend, ChatRequest, ChatResult
+from rplab.backend.usage import Meter, Metered
 from rplab.dialogue.journal import SYNC_INTERVAL_S, Journal, request_hash
 from rplab.errors import DataError
-from rplab.jsonl import JsonValue
+from rplab.jsonl import JsonValue, write_text
 from rplab.stage import StageContext
 
 logger = logging.getLogger(__name__)
@@ -199,9 +201,13 @@ class _Run(Generic[Item, Row]):
         self._total = total
         self._what = what
         self._outcomes: dict[int, Outcome[Row]] = {}
+        self._meter: Meter | None = None
 
     async def run(self, open_backend: Callable[[], ChatBackend], in_flight: int) -> list[Outcome[Row]]:
         backend = open_backend()
+        if isinstance(backend, Metered):
+            self._meter = backend.meter
+            self._meter.recall(self._journal.usages())  # a budget covers the stage, not the process
         asker = Asker(backend, self._journal, self._context)
         queue = iter(range(len(self._items)))
         workers = [asyncio.create_task(self._worker(queue, asker)) for _ in range(min(in_flight, len(self._items)))]
@@ -215,6 +221,7 @@ class _Run(Generic[Item, Row]):
             self._journal.sync()
             with suppress(Exception):
                 await backend.aclose()
+            self._write_usage()
         self._report(asker)
         return [self._outcomes[index] for index in range(len(self._items))]
 
@@ -233,7 +240,14 @@ class _Run(Generic[Item, Row]):
     def _report(self, asker: Asker | None) -> None:
         done = self._base + len(self._outcomes)
         tail = f" ({asker.asked} asked, {asker.replayed} from the journal)" if asker else ""
+        tail += f", {self._meter.line()}" if self._meter else ""
         self._context.progress(done, self._total, f"{done} of {self._total} {self._what}{tail}")
+
+    def _write_usage(self) -> None:
+        """Write tokens, tries and money to `logs/usage.json` (it holds times, so it stays out of the digest)."""
+        if self._meter is not None:
+            text = json.dumps(self._meter.stats(), indent=2) + "\n"
+            write_text(self._context.out / "logs" / "usage.json", text)
 
 
 @contextmanager

@@ -77,6 +77,10 @@ class Journal:
         """Return the answer recorded under a request hash, or None."""
         return self._entries.get(key)
 
+    def usages(self) -> Iterator[Usage]:
+        """Yield what every recorded answer used."""
+        return (result.usage for result in self._entries.values())
+
     def put(self, key: str, result: ChatResult) -> None:
         """Append an answer; it has left the process when this returns.
 
