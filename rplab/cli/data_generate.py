@@ -124,7 +124,7 @@ def _dialogues(arguments: argparse.Namespace) -> int:
 
 
 def _shared(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {"seed": arguments.seed, "pack": arguments.pack, "in_flight": arguments.in_flight, "backend": _backend(arguments)}
+    return {"seed": arguments.seed, "pack": arguments.pack, "in_flight": arguments.in_flight, "backend": read_backend(arguments)}
 
 
 def _card(arguments: argparse.Namespace) -> Any:
@@ -133,7 +133,12 @@ def _card(arguments: argparse.Namespace) -> Any:
     return load_card(arguments.card) if arguments.card else None
 
 
-def _backend(arguments: argparse.Namespace) -> Any:
+def read_backend(arguments: argparse.Namespace) -> Any:
+    """Return the backend settings that `--backend` and `--backend-set` ask for.
+
+    Raises:
+        ConfigError: An unknown backend or setting.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     from rplab.backend.config import BackendConfig
@@ -162,7 +167,7 @@ def _run(arguments: argparse.Namespace, function: StageFunction, config: StageCo
     from rplab.dialogue.single_file import run_to_file, summarise
 
     started = time.monotonic()
-    with _stop_on_signal() as stop:
+    with stop_on_signal() as stop:
         done = run_to_file(function, config, inputs, arguments.out, main=main, report=_Reporter(), stop=stop)
     if arguments.json:
         shown = {"out": str(done.out), "stats": done.stats, "side_files": [str(path) for path in done.side_files]}
@@ -191,7 +196,7 @@ class _Reporter:
 
 
 @contextmanager
-def _stop_on_signal() -> Generator[threading.Event]:
+def stop_on_signal() -> Generator[threading.Event]:
     """Ask for an end on SIGTERM or Ctrl-C; a second Ctrl-C ends at once (nothing is lost: answers are journalled)."""
     stop = threading.Event()
 

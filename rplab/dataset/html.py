@@ -95,7 +95,7 @@ def _drops(facts: Facts) -> str:
     for source, reasons in facts["stats"]["yield"]["dropped"].items():
         ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
         parts = [
-            _reason(reason, count, facts["drops"].get(source, {}).get(reason, []), first=not at)
+            _reason(reason, count, facts["drops"].get(source, {}).get(reason, []), first=not at and not boxes)
             for at, (reason, count) in enumerate(ordered)
         ]
         boxes.append(box(source, "".join(parts)))
