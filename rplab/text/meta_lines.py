@@ -97,15 +97,16 @@ def is_rule_line(line: str) -> bool:
     return _RULE.fullmatch(line) is not None
 
 
-_POLICY_HEAD = re.compile(r"[\[【(<#*\s]*(?:고정\s?)?(?:출력\s?)?(?:정책|규칙|지침|규정|POLICY|Policy|policy|RULES|Rules|rules)\b")
-_POLICY_WORDS = (
-    *("정책", "지침", "규칙", "금지", "형식", "반드시", "하지 않는다", "하지 마", "두 줄", "큰따옴표", "서술", "대사", "메타", "출력"),
-    *("롤플레이", "must", "never", "format"),
+_POLICY_HEAD = re.compile(
+    r"[\[【(<#*\s]*(?:(?:고정|공통|최우선|시스템|기본|출력|응답|작성|형식)\s?)*(?:정책|규칙|지침|규정|POLICY|Policy|policy|RULES|Rules|rules)(?![가-힣A-Za-z])"
 )
+_POLICY_WORDS = ("정책", "지침", "규칙", "금지", "반드시", "하지 않는다", "하지 마", "대사", "must", "never", "롤플레이")
+_FORM_WORDS = ("출력", "형식", "두 줄", "큰따옴표", "서술", "메타", "다체", "format", "system prompt")
+"""Words about the form of an answer count double: a setting hardly has them."""
 
 
 def is_policy(text: str) -> bool:
-    """Return whether a system text reads like fixed rules of output instead of a setting (three of its words, or its heading)."""
+    """Return whether a system text reads like fixed rules of output instead of a setting (its heading, or three points of words)."""
     if _POLICY_HEAD.match(text):
         return True
-    return sum(word in text for word in _POLICY_WORDS) >= 3
+    return sum(word in text for word in _POLICY_WORDS) + 2 * sum(word in text for word in _FORM_WORDS) >= 3

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rplab.dataset.preprocess import Dropped, preprocess_file, preprocess_messages
 from rplab.dataset.token_count import TokenCounter
 from rplab.errors import DataError
-from rplab.text.meta_lines import MetaKind, find_meta
+from rplab.text.meta_lines import MetaKind, find_meta, is_policy
 
 CASES = [json.loads(line) for line in (Path(__file__).parents[2] / "golden" / "preprocess_cases.jsonl").read_text("utf-8").splitlines()]
 BOOK = CASES[0]["input"]["messages"][0]["content"]
@@ -127,6 +127,21 @@ def test_player_lines_that_are_not_finished_leave_only_beside_finished_ones():
     second = run([turn("system", BOOK), turn("user", "문을 연다\n안녕"), turn("assistant", '"응."')])
     assert first[1]["content"] == '"안녕."'
     assert second[1]["content"] == "문을 연다.\n안녕."
+
+
+@pytest.mark.parametrize(
+    ("text", "rules"),
+    [
+        ("[고정 정책]\n사야로만 말한다.", True),
+        ("응답 규칙: 짧게.", True),
+        ("서술 한 줄과 큰따옴표 대사 한 줄로 쓴다.", True),
+        ("계절은 겨울이다.", False),
+        ("이 마을의 숲은 출입이 금지되어 있다. 밤에는 반드시 등불을 든다.", False),
+        ("규칙적인 파도 소리가 들린다.", False),
+    ],
+)
+def test_rules_of_output_are_told_from_settings(text, rules):
+    assert is_policy(text) is rules
 
 
 def test_later_output_rules_leave_and_settings_stay():
