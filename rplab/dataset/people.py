@@ -13,6 +13,7 @@ from rplab.text.korean import attach, name_pattern
 _SECTION = r"(?ms)^\s*{number}\s*[.)]\s*[^\n]*\n(?P<body>.*?)(?=^\s*\d+\s*[.)]\s|\Z)"
 _NAME_FIELD = re.compile(r"이름\s*[:：]\s*[「『\[]?([가-힣A-Za-z]{1,12})")
 _GENDER = re.compile(r"(?P<female>여성|여자|여인)|(?P<male>남성|남자|사내)")
+_COPULAS = frozenset({"이다", "다", "이에요", "예요", "이었다", "였다", "이었어요", "였어요", "이며", "이고", "이지만", "이야"})
 _PRONOUNS = {"여성": "그녀", "남성": "그"}
 
 
@@ -63,6 +64,19 @@ def _gender(text: str) -> str:
     return "" if match is None else "여성" if match["female"] else "남성"
 
 
+def _defines(match: re.Match[str], name: str) -> bool:
+    """Return whether the text behind a role word gives its name: `플레이어: 하야토`, `플레이어는 하야토다`."""
+    return (
+        bool(name)
+        and re.match(rf"\s*[:：]?\s*[「『\[]?{re.escape(name)}(?:[」』\]]|이?다\b|입니다|[\s,(（]*$|\s*[(（,])", _rest_of_line(match))
+        is not None
+    )
+
+
+def _rest_of_line(match: re.Match[str]) -> str:
+    return match.string[match.end() :].partition("\n")[0]
+
+
 def name_people(text: str, people: People, *, pronoun: bool) -> str:
     """Replace 주인공 and 플레이어 by names with fitting particles.
 
@@ -73,8 +87,8 @@ def name_people(text: str, people: People, *, pronoun: bool) -> str:
     """
 
     def fitted(match: re.Match[str], name: str, by_particle: str) -> str:
-        if match["title"]:
-            return match[0]  # 주인공들: not the one person
+        if match["title"] or match["particle"] in _COPULAS or _defines(match, name):
+            return match[0]  # 주인공들 is not the one person; 하야토는 플레이어이다 says who it is
         if match["particle"]:
             return attach(by_particle or name, match["particle"]) if by_particle or name else match[0]
         return name or match[0]

@@ -117,6 +117,16 @@ def test_names_take_the_particle_that_fits(before, after):
     assert reply_of(before) == after
 
 
+@pytest.mark.parametrize(
+    "line", ["당신은 사야다. 하야토는 플레이어이다.", "플레이어: 하야토 (26세, 남성)", "플레이어는 하야토다.", "주인공은 「사야」입니다."]
+)
+def test_lines_that_say_who_is_who_stay(line):
+    book = f"{line}\n3. 주인공\n이름: 사야 (24세, 여성)\n4. 플레이어\n이름: 하야토"
+    rows = run([turn("system", book), turn("user", '"응?"'), turn("assistant", '"응."')])
+    assert rows[0]["content"].startswith(line)
+    assert "3. 사야" in rows[0]["content"]
+
+
 def test_unknown_gender_takes_the_name_from_metadata():
     meta = {"protagonist": {"name": "하늘"}, "player": "소마"}
     assert reply_of("주인공는 플레이어을 본다.", book="설정만 있다.", meta=meta) == "하늘은 소마를 본다."
