@@ -134,6 +134,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str,
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(ordered, temporary, metadata=None if metadata is None else dict(sorted(metadata.items())))
+        temporary.chmod(0o644)  # safetensors makes it readable by its owner only
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
