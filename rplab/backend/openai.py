@@ -13,6 +13,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import orjson
 
@@ -20,9 +21,10 @@ from rplab.backend.aimd import Aimd, Gate
 from rplab.backend.base import ChatRequest, ChatResult
 from rplab.backend.config import EndpointConfig, OpenAIConfig
 from rplab.backend.dialect import Dialect
+from rplab.backend.plain_http import PlainTransport
 from rplab.backend.prices import find_price
 from rplab.backend.retry import TRANSIENT_STATUSES, backoff_s, retry_after_s
-from rplab.backend.transport import Reply, Transport, TransportFault
+from rplab.backend.transport import Reply, SessionTransport, Transport, TransportFault, is_loopback
 from rplab.backend.usage import Meter
 from rplab.errors import BackendError, ConfigError
 from rplab.seeding import derive
@@ -112,7 +114,7 @@ class OpenAIBackend:
     async def _ask(self, request: ChatRequest) -> ChatResult:
         if self._transport is None or self._gate is None:
             config = self._config
-            self._transport = Transport(self._base_url, self._key, max_open=config.max_open, timeout_s=config.timeout_s)
+            self._transport = open_transport(self._base_url, self._key, max_open=config.max_open, timeout_s=config.timeout_s)
             self._gate = Gate(self.control)
         tries = _Tries(asyncio.get_running_loop().time())
         again = False
@@ -238,6 +240,16 @@ class OpenAIBackend:
 def open_openai(config: OpenAIConfig) -> OpenAIBackend:
     """Return the backend of a config; `rplab.backend.open` calls it."""
     return OpenAIBackend(config, config.base_url)
+
+
+def open_transport(base_url: str, key: str | None, *, max_open: int, timeout_s: float) -> Transport:
+    """Return the lighter transport for plain HTTP without a proxy, aiohttp for everything else."""
+    plain = base_url.startswith("http://") and (is_loopback(base_url) or "http" not in getproxies())
+    return (
+        PlainTransport(base_url, key, timeout_s=timeout_s)
+        if plain
+        else SessionTransport(base_url, key, max_open=max_open, timeout_s=timeout_s)
+    )
 
 
 def find_key(config: EndpointConfig, base_url: str) -> tuple[str | None, str | None]:

@@ -1,4 +1,4 @@
-"""HTTP to one endpoint: aiohttp with one session and kept-alive connections.
+"""HTTP to one endpoint: aiohttp with one session and kept-alive connections, or `plain_http.py` where that is enough.
 
 The openai package costs 2-4 ms CPU a call, aiohttp 0.3 (spec/data.md, 3.1).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -34,8 +34,24 @@ class Reply:
     body: bytes
 
 
-class Transport:
+class Transport(Protocol):
     """Posts JSON to one server."""
+
+    async def post(self, path: str, body: bytes) -> Reply:
+        """Send one request.
+
+        Raises:
+            TransportFault: No whole response came.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class SessionTransport:
+    """Posts JSON to one server through aiohttp."""
 
     def __init__(self, base_url: str, key: str | None, *, max_open: int, timeout_s: float) -> None:
         """Open the session; must be called inside the event loop."""
