@@ -74,7 +74,7 @@ class PretrainSettings(_Section):
     """Tokens of one optimiser step."""
     sequence_tokens: int = Field(default=1024, ge=32)
     """Length of one packed row."""
-    optimiser: OptimiserSettings = OptimiserSettings(learning_rate=3e-3, weight_decay=0.01)
+    optimiser: OptimiserSettings = OptimiserSettings(learning_rate=1e-2, weight_decay=0.01)
     wrong_share: float = Field(default=0.6, ge=0, le=1)
     """Share of replies in a wrong format (no narration, no quotes, swapped, labelled...), so that tuning has something to fix."""
     translation_share: float = Field(default=0.25, ge=0, lt=1)

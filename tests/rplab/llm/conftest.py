@@ -20,7 +20,7 @@ LORA = {"rank": 8, "alpha": 16, "dropout": 0.1}
 def base_config(**pretrain):
     from rplab.llm.config import BaseConfig
 
-    settings = {"max_steps": 110, "batch_tokens": 1536, "sequence_tokens": 512, "optimiser": {"learning_rate": 4e-3}} | pretrain
+    settings = {"max_steps": 60, "batch_tokens": 1024, "sequence_tokens": 512, "optimiser": {"learning_rate": 1e-2}} | pretrain
     return BaseConfig.model_validate({"model": SHAPE, "pretrain": settings})
 
 
