@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rplab.character import MIN_AGE, Card, LoreEntry, parse_card
 from rplab.character_cards.container import read_card_file
-from rplab.character_cards.gate import find_refused, stated_ages
+from rplab.character_cards.gate import find_refused, numbers_of_age, stated_ages
 from rplab.character_cards.kana import to_kana
 from rplab.errors import ConfigError
 from rplab.text.korean import compose
@@ -78,7 +79,7 @@ def import_card(path: Any, stated: Stated) -> Imported:
     carried = {key: value for key, value in data.items() if key != "extensions"}
     if isinstance(extensions, dict):
         carried["extensions"] = {key: value for key, value in extensions.items() if key != OURS}
-    typed = dict(ours) if isinstance(ours, dict) else _typed(data, stated, notes, path)
+    typed = dict(_printable(ours)) if isinstance(ours, dict) else _typed(_printable(data), stated, notes, path)
     typed = {**typed, **_overrides(stated)}
     if isinstance(typed.get("player"), dict):
         typed["player"] = {**typed["player"], **_player_overrides(stated)}
@@ -94,6 +95,15 @@ def _fields(raw: Mapping[str, Any], path: Any) -> dict[str, Any]:
     ):
         raise ConfigError(f"{path}: not a character card (name and description, personality or first_mes are missing). Export it again")
     return fields
+
+
+def _printable(value: Any) -> Any:
+    """Return a JSON value with the control characters (terminal escapes) taken out of its texts."""
+    if isinstance(value, str):
+        return "".join(char for char in value if char in "\n\t" or unicodedata.category(char) != "Cc")
+    if isinstance(value, dict):
+        return {key: _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list) else value
 
 
 def _overrides(stated: Stated) -> dict[str, Any]:
@@ -158,6 +168,7 @@ def _kana(name: str, option: str, path: Any) -> str:
 def _age(data: Mapping[str, Any], path: Any) -> int:
     """Return the one age that the card states."""
     ages = {age for key in ("description", "personality") for age in stated_ages(_text(data, key))}
+    ages |= {int(years) for field, years in numbers_of_age(dict(data)) if field in ("age", "extensions.age")}
     if len(ages) == 1:
         return ages.pop()
     problem = "states no age" if not ages else "states more than one age"

@@ -90,6 +90,8 @@ _CHILDLIKE = (
         "십대",
         "교복",
         "어린 외모",
+        r"(?<![가-힣])[초중고]\s?[1-6](?!\d)",
+        r"(?<!대학 )(?<!대학교 )(?<!대학생 )(?<!대학원 )[1-6]\s?학년",
     ),
     *(
         "小学生",
@@ -126,11 +128,17 @@ _CHILDLIKE = (
     ),
     *("high school", "middle school", "elementary school", "kindergarten", "minors", "toddler", "little girl", "little boy", "childlike"),
     *("young-looking", "school uniform", "highschool", "jailbait", "petite girl", "juvenile"),
+    *("grader", "th grade", "high schooler", "freshman in high school"),
 )
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
 _AGES = re.compile(
     r"(?:나이|연령|年齢|歳は|\bage[ds]?\b)\W{0,6}(?:is\W{0,3})?(\d{1,5})|(\d{1,5})\s?(?:세(?![계기대상월])|살(?![아았]))|(\d{1,5})\s?[歳才]"
     r"|(\d{1,5})[\s-]?(?:years?[\s-]old|y/?o\b|yrs?\b)"
+)
+_AGE_KEYS = frozenset({"age", "나이", "연령", "年齢"})
+_WORD_AGES = re.compile(
+    r"\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen)[\s-]years?[\s-]old"
+    r"|(?<![二三四五六七八九])十[一二三四五六七八九]?[歳才]|(?<![十一二三四五六七八九百千])[一二三四五六七八九][歳才]"
 )
 _TENS = "".join(rf"(?<!{ten})(?<!{ten}\s)" for ten in ("스물", "서른", "마흔", "쉰", "예순", "일흔", "여든", "아흔"))
 _NATIVE_TEENS = re.compile(
@@ -164,6 +172,26 @@ def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from texts_of(item, f"{path}[{number}]")
 
 
+def numbers_of_age(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Yield (field, years) of every field called age (or 나이) that holds a number, or a text that starts with one."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            where = f"{path}.{_safe(str(key))}" if path else _safe(str(key))
+            if fold(str(key)).strip() in _AGE_KEYS and (years := _as_years(item)) is not None:
+                yield where, years
+            yield from numbers_of_age(item, where)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from numbers_of_age(item, f"{path}[{number}]")
+
+
+def _as_years(value: Any) -> float | None:
+    if isinstance(value, str):
+        match = re.match(r"\s*(\d{1,6})", fold(value))
+        return float(match[1]) if match else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def _safe(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", key) else "(field)"
 
@@ -181,7 +209,10 @@ def find_refused(card: Any) -> list[Finding]:
         for reason, pattern in _PATTERNS:
             if pattern.search(folded):
                 found[Finding(field, reason)] = None
-        if any(age < MIN_AGE for age in stated_ages(text)) or _NATIVE_TEENS.search(folded):
+        if any(age < MIN_AGE for age in stated_ages(text)) or _NATIVE_TEENS.search(folded) or _WORD_AGES.search(folded):
+            found[Finding(field, Refused.UNDERAGE)] = None
+    for field, age in numbers_of_age(card):
+        if age < MIN_AGE:
             found[Finding(field, Refused.UNDERAGE)] = None
     return list(found)
 

@@ -108,6 +108,11 @@ def test_a_stated_age_is_read_and_two_different_ones_are_asked_about(tmp_path):
         ("creator_notes", "an erotic story", Refused.SEXUAL),
         ("description", "17살이다.", Refused.UNDERAGE),
         ("extensions", {"x": {"y": "열일곱 살"}}, Refused.UNDERAGE),
+        ("age", 16, Refused.UNDERAGE),
+        ("extensions", {"x": {"Age": "19 years"}}, Refused.UNDERAGE),
+        ("description", "a seventeen-year-old", Refused.UNDERAGE),
+        ("description", "十七歳です", Refused.UNDERAGE),
+        ("description", "고3이다.", Refused.CHILDLIKE),
         ("alternate_greetings", ["She is 16 years old."], Refused.UNDERAGE),
     ],
 )
@@ -121,8 +126,17 @@ def test_refused_cards_get_reason_codes_without_their_text(tmp_path, field, text
         assert quoted not in str(caught.value).replace(str(path), "")
 
 
+def test_an_age_field_states_the_age_and_terminal_escapes_are_taken_out(tmp_path):
+    raw = {**DATA, "age": 33, "name": "하\x1b[2J루", "personality": "차분\x07하다"}
+    card = import_card(put(tmp_path / "a.json", raw), Stated(name_ja="ハル")).card
+    assert card.age == 33
+    assert card.name == "하[2J루"
+    assert card.traits == ("차분하다",)
+
+
 def test_harmless_words_are_not_taken_for_others():
     text = "성기사의 전성기, 칼로리와 쇼타임, 21세기의 3세대, 서른두 살, 스물네 살, childhood friend, grass, Essex, 개발정보"
+    text += ", 二十四歳, 대학교 2학년, 최고 3위, 23 years old"
     assert find_refused({"description": text}) == []
     assert stated_ages("27살이고 24 years old, Age: 31, 나이 - 40") == [27, 24, 31, 40]
 
