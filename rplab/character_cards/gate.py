@@ -128,7 +128,7 @@ _CHILDLIKE = (
     ),
     *("high school", "middle school", "elementary school", "kindergarten", "minors", "toddler", "little girl", "little boy", "childlike"),
     *("young-looking", "school uniform", "highschool", "jailbait", "petite girl", "juvenile"),
-    *("grader", "th grade", "high schooler", "freshman in high school"),
+    *("grader", "high schooler"),
 )
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
 _AGES = re.compile(
@@ -138,6 +138,7 @@ _AGES = re.compile(
 _AGE_KEYS = frozenset({"age", "나이", "연령", "年齢"})
 _WORD_AGES = re.compile(
     r"\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen)[\s-]years?[\s-]old"
+    r"|\b\d{1,2}(?:st|nd|rd|th)[\s-]grade"
     r"|(?<![二三四五六七八九])十[一二三四五六七八九]?[歳才]|(?<![十一二三四五六七八九百千])[一二三四五六七八九][歳才]"
 )
 _TENS = "".join(rf"(?<!{ten})(?<!{ten}\s)" for ten in ("스물", "서른", "마흔", "쉰", "예순", "일흔", "여든", "아흔"))

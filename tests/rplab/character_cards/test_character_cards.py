@@ -113,6 +113,7 @@ def test_a_stated_age_is_read_and_two_different_ones_are_asked_about(tmp_path):
         ("description", "a seventeen-year-old", Refused.UNDERAGE),
         ("description", "十七歳です", Refused.UNDERAGE),
         ("description", "고3이다.", Refused.CHILDLIKE),
+        ("description", "a 10th grade student", Refused.UNDERAGE),
         ("alternate_greetings", ["She is 16 years old."], Refused.UNDERAGE),
     ],
 )
