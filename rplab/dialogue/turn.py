@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ LINE_LABEL = re.compile(
     r"^\s*(?:\[[^\]\n]{1,20}\]|ACT\s*\d+\s*[:：]|\d+[.)]|(?:서술|대사|행동|반응|대답|지문)(?=\s|[:：]))\s*[:：]?\s*", re.IGNORECASE
 )
 OWNED_LABEL = re.compile(r"^\s*[^\s\"]{1,12}의\s(?:서술|대사|행동|반응|대답)\s*[:：]\s*")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+")
 _POLICY_LINE = re.compile(r"^\s*(?:장르|시대|관계|흐름|신호|관계 상태|관계 단계|행동 단계|장면 허용)\s*[:：]?\s+\S{1,20}$")
 
 
@@ -43,6 +45,7 @@ class TurnContext:
     """This side's turns so far, oldest first."""
 
 
+@functools.lru_cache(maxsize=4096)
 def split_turn(text: str) -> Turn:
     """Take a turn apart; nothing is changed."""
     lines = tuple(line.strip() for line in text.split("\n") if line.strip())
@@ -63,7 +66,7 @@ def mend(text: str) -> str:
 
 def sentences(text: str) -> list[str]:
     """Return the sentences of a narration, stripped."""
-    return [part.strip() for part in re.split(r"(?<=[.!?…])\s+", text) if part.strip()]
+    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
 
 
 def is_quote(line: str) -> bool:

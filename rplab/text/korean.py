@@ -8,6 +8,7 @@ To add a particle: put its two forms into `PAIRS` (or, when it has one form, int
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from typing import NamedTuple
@@ -206,6 +207,7 @@ _TITLED = "|".join(_TITLES)
 _TAIL = rf"(?P<title>(?:{_TITLED})(?:{_PARTICLE})?(?![가-힣]))|(?P<particle>{_PARTICLE})(?![가-힣])|(?![가-힣])"
 
 
+@functools.lru_cache(maxsize=1024)
 def name_pattern(name: str) -> re.Pattern[str]:
     """Return a pattern that finds `name` as a word of its own, with the particle that may follow (group `particle`).
 
@@ -260,6 +262,7 @@ _SCRIPTS = {
     "arabic": "\u0600-\u06ff",
 }
 _LEAK = re.compile("|".join(f"(?P<{kind}>[{chars}]+)" for kind, chars in _SCRIPTS.items()))
+_FOREIGN = re.compile(f"[{''.join(_SCRIPTS.values())}]")
 _KANA = re.compile(f"[{_SCRIPTS['kana']}]")
 _HAN = re.compile(f"[{_SCRIPTS['han']}]")
 _SYLLABLE = re.compile("[가-힣]")
@@ -273,6 +276,8 @@ def find_leaks(text: str, allowed: str = "") -> list[Leak]:
         text: Korean text.
         allowed: Characters that a card allows.
     """
+    if _FOREIGN.search(text) is None:
+        return []
     return [
         Leak(str(match.lastgroup), match[0], match.start())
         for match in _LEAK.finditer(text)

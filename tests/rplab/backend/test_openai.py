@@ -91,7 +91,7 @@ def test_empty_refused_and_cut_answers_are_no_good_answers(backend, ask, fault, 
 
 
 def test_passing_failures_are_tried_again_until_an_answer_comes(backend, ask):
-    faults = {"p500": 0.15, "p_garbage": 0.1, "p_disconnect": 0.1, "p_hang": 0.03, "hang_s": 1.0, "p429": 0.05, "p429_bare": 0.05}
+    faults = {"p500": 0.06, "p_garbage": 0.04, "p_disconnect": 0.08, "p_hang": 0.03, "hang_s": 1.0, "p429": 0.05, "p429_bare": 0.05}
 
     async def run():
         async with backend(faults, timeout_s=0.5, max_retries=12) as (model, server):
