@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import ValidationError
-
 from rplab.cli import llm_chat
 from rplab.errors import ConfigError
 from rplab.l10n import tr
@@ -182,6 +179,8 @@ def _config_type(name: str) -> type[StageConfig]:
 
 def _config(arguments: argparse.Namespace, name: str, stage: Stage) -> StageConfig:
     """Return the stage's settings: built-in or from a profile, then changed by `--set`."""
+    from pydantic import ValidationError
+
     values: dict[str, Any] = {"view": name} if name in ("sft1", "sft2") else {}
     where = "--set"
     if arguments.profile is not None:
@@ -214,6 +213,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _number_or_text(text: str) -> Any:
     """Read a value as YAML; `1e-5`, which YAML takes for text, is a number here."""
+    import yaml
+
     try:
         return float(text) if "e" in text.lower() and "." not in text else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError):
