@@ -3,7 +3,7 @@
 Two controls, because servers limit two things:
 
 - Concurrency: x0.75 once per burst of 429s, +1 per 25 answers (per 5 when the 429s named no waiting time: such servers
-  are full for a moment, not strict), doubling per round trip until the first burst.
+  are full for a moment, not strict), half as much again per round trip until the first burst.
 - Pace: from a burst on, requests start no faster than the server was seen to accept them. It doubles until refusals
   show where the server's limit is, then creeps up while few are refused and falls back to the accepted rate when more
   are: a limit of N per minute is met within a few percent whatever the latency is. It goes away when it is no longer
@@ -27,6 +27,8 @@ Outcome = Literal["ok", "failed", "limited", "dropped"]
 """An answer, a server error, a refusal for speed (429), or nothing learned (the caller gave up)."""
 
 DECREASE = 0.75
+FIRST_STEP = 0.5
+"""Growth per answer before the first burst: half as much again per round trip. Doubling wastes twice as many 429s."""
 SUCCESSES_PER_STEP = 25
 SUCCESSES_PER_FAST_STEP = 5
 BURST_WINDOW = 20
@@ -110,7 +112,7 @@ class Aimd:
 
     def _grow(self) -> None:
         if self.in_flight + 1 >= 0.8 * self.limit:  # a limit that nobody reaches says nothing
-            self.limit = min(self._cap, self.limit + (1 / self._step if self.bursts else 1.0))
+            self.limit = min(self._cap, self.limit + (1 / self._step if self.bursts else FIRST_STEP))
 
     def _refused(self, now: float, started: int, retry_after: float | None) -> None:
         if started != self.bursts:  # sent before the burst was noticed: still the same burst
