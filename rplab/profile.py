@@ -86,8 +86,9 @@ class Profile(StageConfig):
     """How to use this machine; changes no result and no key."""
 
     def with_shared(self, section: _Config) -> _Config:
-        """Return a stage's config with seed, pack and card filled in where the section does not set them."""
-        shared: dict[str, Any] = {"seed": self.seed, "pack": self.pack, "card": self.card}
+        """Return a stage's config with seed, pack, card and play filled in where the section does not set them."""
+        play = self.play.model_dump(mode="json", exclude_unset=True)
+        shared: dict[str, Any] = {"seed": self.seed, "pack": self.pack, "card": self.card, "play": play}
         fields = type(section).model_fields
         missing = {name: value for name, value in shared.items() if name in fields and name not in section.model_fields_set}
         return section.model_copy(update=missing)

@@ -59,7 +59,7 @@ def _play(arguments: argparse.Namespace) -> int:
     from rplab.play.published import find_character
 
     published = find_character(arguments.store, folder=arguments.character, card=arguments.card)
-    config = _config(arguments)
+    config = _config(arguments, published)
     if arguments.text is not None:
         return asyncio.run(_one_turn(arguments, published, config))
     if arguments.plain or not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -67,11 +67,9 @@ def _play(arguments: argparse.Namespace) -> int:
     return asyncio.run(_terminal(arguments, published, config))
 
 
-def _config(arguments: argparse.Namespace) -> PlayConfig:
-    """Return the settings: the profile's, changed by the options."""
-    from rplab.play.config import PlayConfig
-
-    config = PlayConfig()
+def _config(arguments: argparse.Namespace, published: Published) -> PlayConfig:
+    """Return the settings: the character's, or those of the profile that is named, changed by the options."""
+    config = published.play
     if arguments.profile:
         from rplab.profile import load_profile
 

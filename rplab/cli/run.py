@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from rplab.l10n import tr
@@ -61,7 +62,11 @@ class ProgressLine:
 def stop_on_sigterm() -> threading.Event:
     """Return an event that SIGTERM sets, so that stages save what they have before they end."""
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def ask_stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask_stop)
     return stop
 
 

@@ -36,25 +36,17 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def _ls(arguments: argparse.Namespace) -> int:
     from rplab.store import check, entries
 
-    rows = [
-        {
-            "stage": entry.stage,
-            "key": entry.key,
-            "latest": entry.latest,
-            "started": entry.manifest.started_utc if entry.manifest else None,
-            "wall_s": entry.manifest.wall_s if entry.manifest else None,
-            "bytes": entry.size,
-            "state": check(entry) if arguments.verify else "ok" if entry.manifest else "damaged manifest",
-        }
-        for entry in entries(arguments.store)
-    ]
+    rows: list[dict[str, object]] = []
+    for entry in entries(arguments.store):
+        started, wall_s = (entry.manifest.started_utc, entry.manifest.wall_s) if entry.manifest else ("-", 0.0)
+        state = check(entry) if arguments.verify else "ok" if entry.manifest else "damaged manifest"
+        found = {"stage": entry.stage, "key": entry.key, "latest": entry.latest, "started": started, "wall_s": wall_s}
+        rows.append({**found, "bytes": entry.size, "state": state})
+        if not arguments.json:
+            mark, size = "*" if entry.latest else " ", f"{entry.size / 2**20:>9.2f} MiB"
+            print(f"{mark} {entry.stage:<16} {entry.key}  {started:<26} {wall_s:>8.1f} s {size}  {state}")
     if arguments.json:
         print(json.dumps(rows))
-        return 0
-    for row in rows:
-        mark = "*" if row["latest"] else " "
-        size = f"{row['bytes'] / 2**20:>9.2f} MiB"
-        print(f"{mark} {row['stage']:<16} {row['key']}  {row['started'] or '-':<26} {row['wall_s'] or 0:>8.1f} s {size}  {row['state']}")
     return 0
 
 

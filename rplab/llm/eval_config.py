@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from rplab.character import Card
+from rplab.jsonl import JsonValue
 from rplab.stage import StageConfig
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -106,3 +107,7 @@ class PublishConfig(StageConfig):
 
     card: Card | None = None
     """The character that the models were made for; the profile's card when not set."""
+    pack: str = "v7"
+    """Recipe whose system text the model was trained on; the profile's when not set."""
+    play: dict[str, JsonValue] | None = None
+    """How the character is played (the profile's section `play`): play starts from these settings."""

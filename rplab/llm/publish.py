@@ -45,6 +45,8 @@ def publish_character(config: PublishConfig, inputs: Mapping[str, Path], context
     character = {
         "schema_version": SCHEMA_VERSION,
         "card": config.card.model_dump(mode="json", by_alias=True),
+        "pack": config.pack,
+        "play": config.play or {},
         "rp_model": models["model"],
         "translator": models["translator"],
         "gates": gates,

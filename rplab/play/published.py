@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from rplab.character import Card, load_card, parse_card
 from rplab.errors import ConfigError
 from rplab.llm.model_folder import check_model_folder
+from rplab.play.config import PlayConfig
 
 CHARACTER_FILE = "character.json"
 
@@ -29,6 +32,8 @@ class Published:
     """Folder of the translator."""
     pack: str = "v7"
     """Recipe whose system text the model was trained on."""
+    play: PlayConfig = field(default_factory=PlayConfig)
+    """How the character was made to be played."""
 
 
 def find_character(store: Path, *, folder: Path | None = None, card: str | None = None) -> Published:
@@ -52,7 +57,11 @@ def find_character(store: Path, *, folder: Path | None = None, card: str | None 
         raise ConfigError(f"{home / CHARACTER_FILE}: not a character file. Run `rplab run` to make it again") from None
     for path in models.values():
         check_model_folder(path)
-    return Published(load_card(card) if card else own, models["rp_model"], models["translator"], str(data.get("pack", "v7")))
+    try:
+        play = PlayConfig.model_validate(data.get("play", {}))
+    except ValidationError as error:
+        raise ConfigError(f"{home / CHARACTER_FILE}: play: {error.errors()[0]['msg']}. Run `rplab run` to make it again") from None
+    return Published(load_card(card) if card else own, models["rp_model"], models["translator"], str(data.get("pack", "v7")), play)
 
 
 def _read(path: Path, store: Path, *, named: bool) -> dict[str, Any]:
