@@ -19,7 +19,7 @@ from rplab.llm.samples import SampleFile
 ENTRY = "rplab.llm.grpo:train_grpo"
 SMALL = {
     "lora": {"rank": 8, "alpha": 16, "dropout": 0.0}, "prompts_per_step": 4, "num_generations": 8, "micro_batch": 32,
-    "max_prompt_tokens": 300, "max_completion_tokens": 48, "optimiser": {"learning_rate": 3e-3}, "beta": 0.01,
+    "max_prompt_tokens": 300, "max_completion_tokens": 48, "optimiser": {"learning_rate": 5e-3}, "beta": 0.002,
 }  # fmt: skip
 
 

@@ -65,6 +65,22 @@ def test_a_rounded_adapter_stops_training():
         LabHooks().compute_loss(layer, {})
 
 
+def test_the_fused_head_scores_learnt_positions_only_and_rightly(tiny):
+    from trl.trainer.utils import add_fused_lm_head
+
+    model = load_model(model_folder(tiny), "fp32")
+    ids = torch.arange(5, 45)[None]
+    labels = ids.clone()
+    labels[:, :30] = -100
+    expected = model(input_ids=ids, use_cache=False).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0]
+
+    add_fused_lm_head(model)
+    scored = model(input_ids=ids, labels=labels, fused_lm_head=True).log_probs[0]
+
+    assert torch.equal(scored[:29], torch.zeros(29))
+    assert torch.allclose(scored[29:], expected[29:], atol=1e-4)
+
+
 def test_equal_seeds_give_equal_adapters(tiny):
     settings = LoraSettings(rank=4)
     first, second, other = (new_adapter(load_model(model_folder(tiny), "bf16"), settings, seed) for seed in (5, 5, 6))
