@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rplab.artifact import Damage, read_manifest
 from rplab.pipeline import Outcome
 from rplab.stage import Stats
 
@@ -43,7 +44,7 @@ def evaluation_table(store: Path) -> str:
     """Return what the latest evaluations of a store say; empty when there is none.
 
     Rows: mean reward with its 95 % interval and share of well-formed replies for base, SFT and GRPO; chrF++ of the
-    translator; every gate that failed.
+    translator; how far GRPO moved its own reward; every gate that failed.
     """
     lines: list[str] = []
     failed: list[Any] = []
@@ -55,6 +56,10 @@ def evaluation_table(store: Path) -> str:
             shares = " ".join(f"{rates[rate]:>7.0%}" for rate in ("format", "register", "eos"))
             lines += [f"{_MODEL_TITLES.get(name, name):<16} {reward['mean']:>7.3f} {interval:>18} {shares}"]
         failed += evaluation["failed"]
+    if trained := _stats(store, "grpo"):
+        low, high = trained["reward_gain_interval"]
+        change = f"{trained['reward_first']:.3f} -> {trained['reward_last']:.3f}"
+        lines += [f"{'GRPO training':<16} {change} (first and last {trained['window_steps']} steps), gain in [{low:+.3f}, {high:+.3f}]"]
     if evaluation := _read(store, "translator_eval"):
         stops, hangul = evaluation["stop_rate"], evaluation["hangul_rate"]
         score = f"chrF++ {evaluation['chrfpp']:.1f} on {evaluation['pairs']} held-out pairs"
@@ -67,3 +72,11 @@ def evaluation_table(store: Path) -> str:
 def _read(store: Path, stage: str) -> dict[str, Any] | None:
     path = store / "latest" / stage / "evaluation.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _stats(store: Path, stage: str) -> dict[str, Any] | None:
+    """Return what the latest run of a stage counted, when its manifest is in order."""
+    try:
+        return read_manifest(store / "latest" / stage).stats
+    except Damage:
+        return None

@@ -5,12 +5,11 @@ They stand apart from the training settings so that a weight or a gate can be ch
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from rplab.character import Card
-from rplab.jsonl import JsonValue
 from rplab.stage import StageConfig
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -109,5 +108,5 @@ class PublishConfig(StageConfig):
     """The character that the models were made for; the profile's card when not set."""
     pack: str = "v7"
     """Recipe whose system text the model was trained on; the profile's when not set."""
-    play: dict[str, JsonValue] | None = None
+    play: dict[str, Any] | None = None
     """How the character is played (the profile's section `play`): play starts from these settings."""
