@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from rplab.errors import TrainingError
+from rplab.errors import ConfigError, TrainingError
 from rplab.llm.attention import packed_forward
 from rplab.llm.callbacks import MetricsFile
 from rplab.llm.checkpoint import STAGING, latest_checkpoint, publish_checkpoint
@@ -28,6 +28,7 @@ from rplab.stage import StageContext
 logger = logging.getLogger(__name__)
 
 _BETAS = (0.9, 0.95)
+_MOST_USELESS = 1000
 _FLOOR = 0.1
 """The cosine ends at this share of the peak rate."""
 
@@ -57,14 +58,23 @@ def pack_steps(documents: Iterable[Example], steps: int, batch_tokens: int, sequ
         documents: Enough of them for `steps` rows.
         steps: Rows wanted.
         batch_tokens: A row is closed before it would grow beyond this.
-        sequence_tokens: Longer documents are cut to this length.
+        sequence_tokens: Longer documents are cut to this length; what then teaches nothing is left out.
+
+    Raises:
+        ConfigError: Nearly every document is longer than `sequence_tokens` before it teaches anything.
     """
     rows: list[Packed] = []
     current: list[Example] = []
-    size = 0
+    size = useless = 0
     longest = min(sequence_tokens, batch_tokens)
     for document in documents:
         piece = Example(document.input_ids[:longest], document.labels[:longest])
+        if all(label == IGNORED for label in piece.labels[1:]):
+            useless += 1
+            if useless >= _MOST_USELESS:
+                raise ConfigError(f"rows of {longest} tokens end before anything is learnt. Raise sequence_tokens and batch_tokens")
+            continue
+        useless = 0
         if current and size + len(piece.input_ids) > batch_tokens:
             rows.append(_pack(current))
             if len(rows) == steps:

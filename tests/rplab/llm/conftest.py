@@ -13,14 +13,16 @@ ASSETS = Path(__file__).parents[2] / "assets"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-SHAPE = {"vocab_size": 900, "hidden_size": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 32, "intermediate_size": 192}
+SHAPE = {"vocab_size": 900, "hidden_size": 96, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 32, "intermediate_size": 256}
 LORA = {"rank": 8, "alpha": 16, "dropout": 0.1}
 
 
 def base_config(**pretrain):
     from rplab.llm.config import BaseConfig
 
-    settings = {"max_steps": 60, "batch_tokens": 1024, "sequence_tokens": 512, "optimiser": {"learning_rate": 1e-2}} | pretrain
+    settings = {
+        "max_steps": 110, "batch_tokens": 1280, "sequence_tokens": 512, "wrong_share": 0.8, "optimiser": {"learning_rate": 1e-2},
+    } | pretrain  # fmt: skip
     return BaseConfig.model_validate({"model": SHAPE, "pretrain": settings})
 
 

@@ -2,19 +2,19 @@
 
 import json
 import shutil
-from itertools import islice
+from itertools import islice, repeat
 
 import pytest
 import torch
 
-from rplab.errors import DataError, ModelError, StageInterrupted
+from rplab.errors import ConfigError, DataError, ModelError, StageInterrupted
 from rplab.llm.attention import packed_forward
 from rplab.llm.base import make_base
 from rplab.llm.config import BaseConfig
 from rplab.llm.corpus import SPOILERS, draw_rows, read_corpus
 from rplab.llm.precision import load_model, load_tokenizer, model_folder
 from rplab.llm.pretrain import pack_steps
-from rplab.llm.template import Example
+from rplab.llm.template import IGNORED, Example
 
 
 def digest_files(folder):
@@ -74,6 +74,14 @@ def test_a_longer_run_starts_with_the_rows_of_a_shorter_one():
 
     assert list(islice(draw_rows(5, 3, 0.3, seed=1), 40))[:10] == short
     assert {kind for kind, _ in islice(draw_rows(5, 0, 0.3, seed=1), 20)} == {"chat"}
+
+
+def test_rows_too_short_for_any_reply_are_named():
+    system_only = Example([1, 2, 3, 4], [IGNORED, IGNORED, IGNORED, 4])
+
+    assert len(pack_steps(repeat(system_only), 2, 8, 4)) == 2
+    with pytest.raises(ConfigError, match="rows of 3 tokens"):
+        pack_steps(repeat(system_only), 2, 8, 3)
 
 
 def test_packed_dialogues_do_not_see_each_other(tiny):
