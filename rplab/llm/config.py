@@ -6,10 +6,12 @@ settings of evaluation and publishing are in `rplab.llm.eval_config`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rplab.jsonl import JsonValue
 from rplab.llm.eval_config import RewardWeights
 from rplab.stage import StageConfig
 
@@ -90,6 +92,13 @@ class BaseConfig(StageConfig):
     """A local Hugging Face folder to use as the base; None makes a tiny Qwen3 from the dataset."""
     model: TinyModel = TinyModel()
     pretrain: PretrainSettings = PretrainSettings()
+
+    def outside(self) -> JsonValue:
+        """Return names, sizes and times of the source's files: another model in the same folder is another base."""
+        folder = Path(self.source).expanduser() if self.source is not None else None
+        if folder is None or not folder.is_dir():
+            return None
+        return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(folder.iterdir()) if path.is_file()]
 
 
 class SftConfig(StageConfig):

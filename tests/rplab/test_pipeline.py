@@ -46,3 +46,16 @@ def test_needed_by_is_the_way_to_a_stage_and_nothing_else():
 
 def test_dependants_of_the_last_stage_is_itself():
     assert dependants("character") == {"character"}
+
+
+def test_another_model_in_the_same_source_folder_is_another_base(tmp_path):
+    source = tmp_path / "model"
+    source.mkdir()
+    (source / "model.safetensors").write_bytes(b"one")
+    profile = load_profile("smoke", [f"llm.base.source={source}"])
+    before = keys(profile, tmp_path)
+
+    (source / "model.safetensors").write_bytes(b"other")
+    after = keys(profile, tmp_path)
+
+    assert {name for name in before if before[name] != after[name]} == dependants("base")
