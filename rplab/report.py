@@ -56,7 +56,7 @@ def evaluation_table(store: Path) -> str:
             shares = " ".join(f"{rates[rate]:>7.0%}" for rate in ("format", "register", "eos"))
             lines += [f"{_MODEL_TITLES.get(name, name):<16} {reward['mean']:>7.3f} {interval:>18} {shares}"]
         failed += evaluation["failed"]
-    if trained := _stats(store, "grpo"):
+    if (trained := _stats(store, "grpo")) and "reward_gain_interval" in trained:
         low, high = trained["reward_gain_interval"]
         change = f"{trained['reward_first']:.3f} -> {trained['reward_last']:.3f}"
         lines += [f"{'GRPO training':<16} {change} (first and last {trained['window_steps']} steps), gain in [{low:+.3f}, {high:+.3f}]"]
