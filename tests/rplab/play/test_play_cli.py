@@ -129,7 +129,8 @@ def command_arguments(store, *more):
 def wanted(arguments):
     from rplab.play.published import find_character
 
-    return find_character(arguments.store), command._config(arguments)
+    published = find_character(arguments.store)
+    return published, command._config(arguments, published)
 
 
 def test_terminal_ends_with_the_error_of_the_models(capsys):
