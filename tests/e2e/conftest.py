@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
+from rplab.pipeline import NODES
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -106,9 +108,15 @@ class Prefect:
             time.sleep(0.05)
 
     def final_task_states(self, flow_run: str, attempt: int = 1) -> dict[str, str]:
-        """Return stage -> name of the final state of every task of an attempt; the server learns them a little late."""
-        self.wait_until(lambda: not {"Running", "Pending"} & set(self.task_states(flow_run, attempt).values()), 30)
-        return self.task_states(flow_run, attempt)
+        """Return stage -> name of the final state of every task of an attempt; the server learns of them one by one, a little late."""
+        states: dict[str, str] = {}
+
+        def all_known() -> bool:
+            states.update(self.task_states(flow_run, attempt))
+            return len(states) == len(NODES) and not {"Running", "Pending"} & set(states.values())
+
+        self.wait_until(all_known, 60)
+        return states
 
     def task_states(self, flow_run: str, attempt: int) -> dict[str, str]:
         """Return stage -> name of the last state that the server knows, of the tasks of one attempt of a run."""

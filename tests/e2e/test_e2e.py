@@ -81,7 +81,7 @@ def test_a_run_survives_kills_a_cancel_and_a_failure_with_equal_bytes(lab: Any, 
     lab.kill_engine(run)
     lab.wait_until(lambda: training_processes(store) == [], 30)
     saved = checkpoint(store, "sft1")
-    assert 5 <= saved < 60
+    assert 5 <= saved < 100
     lab.retry(run)  # waits about a minute, until the server frees the GPU slot of the dead process
 
     # meanwhile the same stages are made in peace, in another store
@@ -93,7 +93,7 @@ def test_a_run_survives_kills_a_cancel_and_a_failure_with_equal_bytes(lab: Any, 
     lab.run("prefect", "flow-run", "cancel", run)
     assert lab.wait_for_end(run, 60) == "CANCELLED"
     lab.wait_until(lambda: training_processes(store) == [], 30)
-    assert 5 <= checkpoint(store, "sft2") < 20
+    assert 5 <= checkpoint(store, "sft2") < 150
 
     # then the retry finishes the training, and fails where the folder cannot be made; the message says so
     lab.retry(run)
