@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rplab.cli import data_chats, data_rewrite
 from rplab.errors import ConfigError
 from rplab.l10n import tr
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 def register(subparsers: Commands) -> None:
     """Add the commands that turn data files into other data files."""
-    data_chats.register(subparsers)
-    data_rewrite.register(subparsers)
     _register_convert(subparsers)
     _register_normalise(subparsers)
     _register_preprocess(subparsers)
