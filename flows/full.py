@@ -36,6 +36,8 @@ def full(profile: str = "smoke", overrides: list[str] = [], store: str = "store"
     run.make("evaluate")  # base against SFT against GRPO
 
     run.make("translator", "translator_eval")  # Korean speech to Japanese
+    if run.profile.voice is not None:
+        run.make("voice_corpus", "voice_preprocess", "voice_train", "voice_export")  # recordings to a voice in ONNX
     run.make("character")  # what play loads; only when every gate passed
     return run.finish()
 

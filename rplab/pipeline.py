@@ -3,8 +3,11 @@
     card + pack --> singleturn -> normalise --+
              `----> scenarios  -> dialogues --+-> dataset --> base -> sft1 -> sft2 -> merge -> grpo -> grpo_merge -> evaluate --+
                                                    `-------> (base) -> translator -> translator_eval --------------------------+-> character
+    recordings --> voice_corpus -> voice_preprocess -> voice_train -> voice_export --------------------------------------------'
 
 This table is the only wiring; `rplab run` and the Prefect flows both walk it.
+
+A profile without the section `voice` has no voice stages, and its character none of its own.
 
 To add a stage: add its config to `rplab/profile.py` and a `Node` here, after everything it is made from.
 """
@@ -27,6 +30,7 @@ from rplab.llm.eval_config import EvaluateConfig, PublishConfig
 from rplab.profile import Profile
 from rplab.stage import Progress, Stage, StageConfig, StageRun, lookup, stage_key
 from rplab.translator.config import TranslatorConfig, TranslatorEvalConfig
+from rplab.tts.training_config import VoiceCorpusConfig, VoiceExportConfig, VoicePreprocessConfig, VoiceTrainConfig
 
 DEFAULT_STORE = Path("store")
 
@@ -36,8 +40,8 @@ class Node:
     """A stage in its place."""
 
     stage: Stage
-    config: Callable[[Profile], StageConfig]
-    """Picks the stage's section of a profile."""
+    config: Callable[[Profile], StageConfig | None]
+    """Picks the stage's section of a profile; None: the profile does without the stage."""
     inputs: Mapping[str, str] = field(default_factory=dict[str, str])
     """Input name of the stage function -> name of the stage that makes it."""
 
@@ -116,16 +120,42 @@ TRANSLATOR = (
 )
 """From data sets to an evaluated KO->JA translator."""
 
+VOICE = (
+    Node(Stage("voice_corpus", 1, "rplab.tts.corpus:make_corpus", VoiceCorpusConfig), lambda p: p.voice and p.voice.corpus),
+    Node(
+        Stage("voice_preprocess", 1, "rplab.tts.preprocess:preprocess_voice", VoicePreprocessConfig),
+        lambda p: p.voice and p.voice.preprocess,
+        {"recordings": "voice_corpus"},
+    ),
+    Node(
+        _train("voice_train", "rplab.tts.train:train_voice", VoiceTrainConfig),
+        lambda p: p.voice and p.voice.train,
+        {"data": "voice_preprocess"},
+    ),
+    Node(
+        Stage("voice_export", 1, "rplab.tts.export_stage:export_trained", VoiceExportConfig, isolate=True),
+        lambda p: p.voice and p.voice.export,
+        {"train": "voice_train"},
+    ),
+)
+"""From recordings to a voice that speaks without torch."""
+
 PUBLISH = (
     Node(
-        Stage("character", 1, "rplab.llm.publish:publish_character", PublishConfig),
+        Stage("character", 2, "rplab.llm.publish:publish_character", PublishConfig),
         lambda p: p.llm.character,
-        {"model": "grpo_merge", "translator": "translator", "evaluate": "evaluate", "translator_eval": "translator_eval"},
+        {
+            "model": "grpo_merge",
+            "translator": "translator",
+            "evaluate": "evaluate",
+            "translator_eval": "translator_eval",
+            "voice": "voice_export",
+        },
     ),
 )
 """A character that play can load, if every gate passed."""
 
-NODES = (*DATA, *RP_MODEL, *TRANSLATOR, *PUBLISH)
+NODES = (*DATA, *RP_MODEL, *TRANSLATOR, *VOICE, *PUBLISH)
 
 
 @dataclass(frozen=True)
@@ -155,24 +185,37 @@ def find_node(name: str) -> Node:
 
 
 def make_request(node: Node, profile: Profile, made: Mapping[str, Artifact], store: Path, *, force: bool = False) -> Request:
-    """Return the request that runs a node, given the artefacts made so far."""
+    """Return the request that runs a node, given the artefacts made so far.
+
+    Raises:
+        ConfigError: The profile does without the stage.
+    """
+    config = node.config(profile)
+    if config is None:
+        raise ConfigError(f"profile {profile.name!r} has no settings for {node.name}. Add the section `{node.name.split('_')[0]}` to it")
+    wanted = {upstream.name for upstream in nodes_of(profile)}
     return Request(
         stage=node.stage,
-        config=profile.with_shared(node.config(profile)),
-        inputs={name: made[upstream] for name, upstream in node.inputs.items()},
+        config=profile.with_shared(config),
+        inputs={name: made[upstream] for name, upstream in node.inputs.items() if upstream in wanted},
         store=store,
         force=force,
         machine=profile.machine,
     )
 
 
-def needed_by(name: str) -> list[Node]:
-    """Return the stage called `name` and everything it is made from, in order."""
+def nodes_of(profile: Profile) -> list[Node]:
+    """Return the stages that a profile has, in order."""
+    return [node for node in NODES if node.config(profile) is not None]
+
+
+def needed_by(name: str, profile: Profile | None = None) -> list[Node]:
+    """Return the stage called `name` and everything it is made from, in order; with a profile, only what that has beside it."""
     wanted = {find_node(name).name}
     for node in reversed(NODES):
         if node.name in wanted:
             wanted |= set(node.inputs.values())
-    return [node for node in NODES if node.name in wanted]
+    return [node for node in NODES if node.name in wanted and (profile is None or node.name == name or node.config(profile) is not None)]
 
 
 def dependants(name: str) -> set[str]:
@@ -210,7 +253,7 @@ def run_pipeline(
     for name in forced:
         find_node(name)
     made: dict[str, Artifact] = {}
-    for node in needed_by(only) if only else NODES:
+    for node in needed_by(only, profile) if only else nodes_of(profile):
         request = make_request(node, profile, made, store, force=node.name in forced)
         if only and node.name != only:
             made[node.name] = _must_exist(request, only)

@@ -29,6 +29,7 @@ from rplab.llm.eval_config import EvaluateConfig, PublishConfig
 from rplab.play.config import PlayConfig
 from rplab.stage import StageConfig
 from rplab.translator.config import TranslatorConfig, TranslatorEvalConfig
+from rplab.tts.training_config import VoiceCorpusConfig, VoiceExportConfig, VoicePreprocessConfig, VoiceTrainConfig
 
 _Config = TypeVar("_Config", bound=StageConfig)
 
@@ -67,6 +68,15 @@ class LlmSection(StageConfig):
         return {"view": info.field_name, **value} if isinstance(value, dict) else value
 
 
+class VoiceSection(StageConfig):
+    """Stages of the voice."""
+
+    corpus: VoiceCorpusConfig = Field(default_factory=VoiceCorpusConfig)
+    preprocess: VoicePreprocessConfig = Field(default_factory=VoicePreprocessConfig)
+    train: VoiceTrainConfig = Field(default_factory=VoiceTrainConfig)
+    export: VoiceExportConfig = Field(default_factory=VoiceExportConfig)
+
+
 class Profile(StageConfig):
     """Everything that a run needs to know."""
 
@@ -81,6 +91,8 @@ class Profile(StageConfig):
     """The character that is made."""
     data: DataSection = Field(default_factory=DataSection)
     llm: LlmSection = Field(default_factory=LlmSection)
+    voice: VoiceSection | None = None
+    """A voice of the character's own; without this section none is trained and play speaks with the voice that `play` names."""
     play: PlayConfig = Field(default_factory=PlayConfig)
     machine: Machine = Machine()
     """How to use this machine; changes no result and no key."""

@@ -50,7 +50,7 @@ class PipelineRun:
             LabError: The first stage that fails.
         """
         for name in names:
-            for node in needed_by(name):
+            for node in needed_by(name, self.profile):
                 if node.name not in self._made:
                     self._make(node)
 

@@ -26,7 +26,8 @@ def publish_character(config: PublishConfig, inputs: Mapping[str, Path], context
 
     Args:
         config: The card.
-        inputs: `model`, `translator` (artefacts with model/), `evaluate`, `translator_eval` (artefacts with evaluation.json).
+        inputs: `model`, `translator` (artefacts with model/), `evaluate`, `translator_eval` (artefacts with evaluation.json),
+            and `voice` (artefact with voice/) when the character has one of its own.
         context: Writes character.json and report.md.
 
     Raises:
@@ -49,6 +50,7 @@ def publish_character(config: PublishConfig, inputs: Mapping[str, Path], context
         "play": config.play or {},
         "rp_model": models["model"],
         "translator": models["translator"],
+        "voice": _voice_reference(inputs["voice"]) if "voice" in inputs else None,
         "gates": gates,
     }
     write_text(context.out / CHARACTER_FILE, json.dumps(character, ensure_ascii=False, indent=1) + "\n")
@@ -93,6 +95,12 @@ def _reference(artefact: Path) -> dict[str, str]:
     return {"stage": artefact.parent.name, "key": artefact.name}
 
 
+def _voice_reference(artefact: Path) -> dict[str, str]:
+    if not (artefact / "voice" / "config.json").is_file():
+        raise ArtifactError(f"{artefact / 'voice'}: no voice. Run `rplab run --from {artefact.parent.name}` to make it again")
+    return {"stage": artefact.parent.name, "key": artefact.name}
+
+
 def _headline(name: str, evaluation: Mapping[str, Any]) -> dict[str, JsonValue]:
     """Return the numbers that say most about an evaluation."""
     if name == "translator_eval":
@@ -112,6 +120,7 @@ def _report(character: Mapping[str, Any]) -> str:
             "",
             f"- role-play model: `{character['rp_model']['stage']}/{character['rp_model']['key']}`",
             f"- translator: `{character['translator']['stage']}/{character['translator']['key']}`",
+            f"- voice: {'`{stage}/{key}`'.format(**character['voice']) if character['voice'] else 'the one that `play` names'}",
             f"- mean reward: {rewards}",
             f"- right format: {gates['evaluate']['format_rate']:.0%}",
             f"- translator chrF++: {gates['translator_eval']['chrfpp']:.1f}",

@@ -1,14 +1,19 @@
-"""Stage `voice_corpus`: the embedded HTS voice reads sentences aloud; the result is a folder of recordings.
+"""Stage `voice_corpus`: the recordings that a voice learns from.
 
-The folder looks like one that a user brings: `raw/*.wav` and `transcripts.list` with lines `file|speaker|language|text`.
+A folder of the user's is taken over as it is (copied, so that the original is never touched and later changes of it are
+noticed); without one the embedded HTS voice reads sentences aloud. Either way the result holds the recordings in `raw/`
+and `transcripts.list` with lines `file|speaker|language|text`.
+
 Speech: HTS voice "mei_normal" (CC BY 3.0, Nagoya Institute of Technology); a model trained on it must name it.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from rplab.errors import DataError
 from rplab.jsonl import write_text
 from rplab.stage import StageContext, Stats
 from rplab.tts.corpus_text import make_sentences
@@ -22,7 +27,34 @@ RAW = "raw"
 
 
 def make_corpus(config: VoiceCorpusConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:  # noqa: ARG001 - a stage
-    """Speak `config.sentences` sentences into `raw/` and write `transcripts.list`."""
+    """Bring recordings into `raw/` and their texts into `transcripts.list`.
+
+    Raises:
+        DataError: `config.recordings` is no folder of recordings.
+    """
+    return _speak(config, context) if config.recordings is None else _take_over(Path(config.recordings).expanduser(), context)
+
+
+def _take_over(folder: Path, context: StageContext) -> Stats:
+    listing = folder / TRANSCRIPTS
+    if not listing.is_file():
+        raise DataError(
+            f"{listing}: no such file",
+            remedy="Write one line a recording: `file|speaker|JP|text`",
+        )
+    root = folder / RAW if (folder / RAW).is_dir() else folder
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path != listing)
+    for done, path in enumerate(files, start=1):
+        target = context.out / RAW / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        context.progress(done, len(files), "recordings copied")
+        context.check_stop()
+    shutil.copyfile(listing, context.out / TRANSCRIPTS)
+    return {"recordings": len(files), "bytes": sum(path.stat().st_size for path in files), "source": str(folder)}
+
+
+def _speak(config: VoiceCorpusConfig, context: StageContext) -> Stats:
     voice = OpenJTalkVoice()
     lines: list[str] = []
     seconds = 0.0

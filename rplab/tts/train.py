@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rplab.errors import DataError
+from rplab.errors import DataError, ModelError
 from rplab.jsonl import dumps, read_rows, write_text
 from rplab.stage import StageContext, Stats
 from rplab.tts.cepstra import mel_cepstral_distance
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 GENERATOR = "generator.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
+SHIPPED = Path(__file__).parent.parent / "voices"
+"""Voices that come with the package."""
 _CHECKPOINT = "checkpoint.pt"
 _BEST = "best.safetensors"
 _METRICS = "metrics.jsonl"
@@ -62,7 +64,7 @@ def train_voice(config: VoiceTrainConfig, inputs: Mapping[str, Path], context: S
         )
     trainer = Trainer(config, size, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     run = _Run(config, data, trainer, context)
-    run.start(inputs.get("base"))
+    run.start(inputs.get("base") or find_base(config.base))
     run.train()
     return run.publish(inputs["data"])
 
@@ -157,6 +159,22 @@ class _Run:
         write_text(out / "evaluation.json", json.dumps({**evaluation, "validations": self.validations}, indent=1) + "\n")
         write_text(out / "report.md", _report(evaluation, self.validations, self.data.validation[:_MAX_VALIDATION]))
         return evaluation
+
+
+def find_base(name: str | None) -> Path | None:
+    """Return the folder of `VoiceTrainConfig.base`: a shipped voice by name, or a folder of the user's.
+
+    Raises:
+        ModelError: Neither.
+    """
+    if name is None:
+        return None
+    shipped = SHIPPED / name
+    folder = shipped if shipped.is_dir() else Path(name).expanduser()
+    if not folder.is_dir():
+        names = ", ".join(sorted(path.name for path in SHIPPED.glob("*/") if path.is_dir())) or "none"
+        raise ModelError(f"voice base {name!r}: no such folder and no shipped voice. Shipped: {names}; or give the folder of a checkpoint")
+    return folder
 
 
 def load_base(trainer: Trainer, folder: Path) -> str:

@@ -6,10 +6,12 @@ JP-Extra base at full size, `scratch` trains the full size from nothing.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from rplab.jsonl import JsonValue
 from rplab.stage import StageConfig
 from rplab.tts.model.hyper import AudioFormat, VoiceSize
 
@@ -35,11 +37,17 @@ SIZES: dict[str, VoiceSize] = {"small": SMALL, "full": VoiceSize()}
 
 
 class VoiceCorpusConfig(StageConfig):
-    """The corpus that the embedded HTS voice speaks: real Japanese, offline."""
+    """Where the recordings come from: a folder of yours, or the embedded HTS voice that speaks real Japanese, offline."""
 
+    recordings: str | None = None
+    """Folder with `raw/` (or the files beside it) and `transcripts.list`; None lets the embedded voice speak."""
     sentences: int = Field(default=200, ge=4, le=20_000)
-    """Sentences to make; about 2.8 s of speech each."""
+    """Sentences that the embedded voice speaks; about 2.8 s of speech each."""
     seed: int = 42
+
+    def outside(self) -> JsonValue:
+        """Return names, sizes and times of the recordings."""
+        return _files_below(self.recordings)
 
 
 class VoicePreprocessConfig(StageConfig):
@@ -68,6 +76,9 @@ class VoiceTrainConfig(StageConfig):
     """Training of the voice network. Defaults: continue an official base at full size (spec/tts.md, B)."""
 
     size: Literal["small", "full"] = "full"
+    base: str | None = None
+    """What training starts from: a folder with `G_0.safetensors` and `D_0.safetensors` of the family or a training of
+    ours, or `hts_small`, the small voice that is shipped. None starts from nothing."""
     max_steps: int = Field(default=20_000, ge=1)
     batch_size: int = Field(default=2, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -94,6 +105,18 @@ class VoiceTrainConfig(StageConfig):
     save_every: int = Field(default=500, ge=1)
     """Steps between checkpoints that a killed run continues from."""
     seed: int = 42
+
+    def outside(self) -> JsonValue:
+        """Return names, sizes and times of the base's files."""
+        return _files_below(self.base)
+
+
+def _files_below(folder: str | None) -> JsonValue:
+    path = Path(folder).expanduser() if folder is not None else None
+    if path is None or not path.is_dir():
+        return None
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return [[str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 class VoiceExportConfig(StageConfig):

@@ -12,6 +12,7 @@ from flows.data import data
 from flows.full import full
 from flows.rp_model import rp_model
 from flows.translator import translator
+from flows.voice import voice
 from rplab.errors import ConfigError, DataError
 from rplab.pipeline import NODES
 from rplab.stage import Stage
@@ -79,6 +80,8 @@ def test_the_other_flows_share_the_store(lab: Lab) -> None:
     made = translator(store=lab.store)
     assert lab.calls() == ["translator", "translator_eval"]
     assert set(made) == {"singleturn", "normalise", "scenarios", "dialogues", "dataset", "base", "translator", "translator_eval"}
+    voice(store=lab.store)
+    assert lab.calls() == ["voice_corpus", "voice_preprocess", "voice_train", "voice_export"]
     full(store=lab.store)
     assert lab.calls() == ["character"]
 

@@ -1,7 +1,10 @@
 """The wiring: order, keys, what depends on what."""
 
+import pytest
+
 from rplab.artifact import Artifact
-from rplab.pipeline import NODES, dependants, make_request, needed_by
+from rplab.errors import ConfigError
+from rplab.pipeline import NODES, dependants, find_node, make_request, needed_by, nodes_of
 from rplab.profile import load_profile
 
 
@@ -59,3 +62,25 @@ def test_another_model_in_the_same_source_folder_is_another_base(tmp_path):
     after = keys(profile, tmp_path)
 
     assert {name for name in before if before[name] != after[name]} == dependants("base")
+
+
+def test_a_profile_without_a_voice_has_no_voice_stages(tmp_path):
+    profile = load_profile("smoke", ["voice=null"])
+
+    assert not [node.name for node in nodes_of(profile) if node.name.startswith("voice")]
+    assert "voice_export" not in [node.name for node in needed_by("character", profile)]
+    with pytest.raises(ConfigError, match="Add the section `voice`"):
+        make_request(find_node("voice_corpus"), profile, {}, tmp_path)
+
+
+def test_other_recordings_are_another_voice(tmp_path):
+    recordings = tmp_path / "mine"
+    recordings.mkdir()
+    (recordings / "transcripts.list").write_text("a.wav|me|JP|\u3042\n")
+    profile = load_profile("smoke", [f"voice.corpus.recordings={recordings}"])
+    before = keys(profile, tmp_path)
+
+    (recordings / "b.wav").write_bytes(b"RIFF")
+
+    after = keys(profile, tmp_path)
+    assert {name for name in before if before[name] != after[name]} == dependants("voice_corpus")
