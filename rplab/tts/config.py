@@ -12,8 +12,20 @@ from rplab.stage import StageConfig
 class VoiceConfig(StageConfig):
     """Which voice speaks, and how."""
 
-    engine: Literal["openjtalk"] = "openjtalk"
-    """`openjtalk`: the embedded HTS voice, no model file needed."""
+    engine: Literal["openjtalk", "onnx"] = "openjtalk"
+    """`openjtalk`: the embedded HTS voice, no model file needed. `onnx`: the trained voice in `model`."""
+    model: str = ""
+    """`onnx`: folder or `.aivmx` file of the voice; play fills in the character's own when it is empty."""
+    bert: str = ""
+    """`onnx`: BERT folder; empty takes `bert` inside of `model` when it is there, else speaks without."""
+    speaker: str = ""
+    """`onnx`: name of the speaker; empty is the first."""
+    style_weight: float = Field(default=1.0, ge=0.0, le=10.0)
+    """`onnx`: 0 = the mean of all styles, 1 = the style as recorded, above 1 exaggerates."""
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    """`onnx`: where the networks run."""
+    threads: int = Field(default=0, ge=0, le=64)
+    """`onnx`: threads inside an operator; 0 = onnxruntime's choice."""
     speed: float = Field(default=1.0, ge=0.5, le=2.0)
     """Rate of speech; 1.0 is the voice's own."""
     pitch: float = Field(default=0.0, ge=-12.0, le=12.0)

@@ -4,7 +4,7 @@ Play, the command line and the servers speak through this and never learn which 
 engine is `rplab.tts.openjtalk`.
 
 To add a voice engine: implement `VoiceEngine`, add its name to `VoiceConfig.engine`, and build it in
-`rplab.tts.open:open_voice`.
+`rplab.tts.open`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class VoiceEngine(Protocol):
     @property
     def sample_rate(self) -> int:
         """Frames per second (Hz), fixed for the life of the engine."""
+        ...
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """Names of the speaking styles; empty for a voice that has none."""
         ...
 
     def synthesise(self, text: str, *, speed: float = 1.0, pitch: float = 0.0, style: str = "") -> Samples:

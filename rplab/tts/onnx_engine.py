@@ -62,12 +62,12 @@ class OnnxVoiceOptions:
 class OnnxVoice:
     """A trained voice behind the `VoiceEngine` protocol."""
 
-    def __init__(self, path: Path, *, bert: Path | None = None, options: OnnxVoiceOptions | None = None) -> None:
+    def __init__(self, path: Path, *, bert: Path | BertFeatures | None = None, options: OnnxVoiceOptions | None = None) -> None:
         """Load a voice and speak a test phrase.
 
         Args:
             path: Voice folder, `.onnx` in such a folder, or `.aivmx`.
-            bert: BERT folder; None speaks without BERT (right for voices trained without, worse for others).
+            bert: BERT folder, or one that other voices use too; None speaks without (right for voices trained without).
             options: Defaults of this voice.
 
         Raises:
@@ -80,7 +80,9 @@ class OnnxVoice:
         config = self._files.config
         self._speaker = _pick(self._options.speaker, config.speakers, "speaker", config.name)
         self._model = open_model(self._files, device=self._options.device, threads=self._options.threads)
-        self._bert = None if bert is None else BertFeatures(bert, device=self._options.device, threads=self._options.threads)
+        if isinstance(bert, Path):
+            bert = BertFeatures(bert, device=self._options.device, threads=self._options.threads)
+        self._bert = bert
         self._lock = threading.Lock()
         self._gain = 1.0
         self._style(self._options.style)
