@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from rplab.cli.main import main
+from rplab.errors import DataError
+from rplab.stage import StageContext
+from rplab.tts.corpus import make_corpus
+from rplab.tts.recordings import read_transcripts
+from rplab.tts.training_config import VoiceCorpusConfig
 from rplab.tts.wav import read_wav
 
 VOICE = Path(__file__).parents[2] / "assets/tts/smallest_voice"
@@ -62,3 +67,21 @@ def test_wrong_setting_of_training_is_named(capsys, tmp_path, setting, what):
 
     assert code == 2
     assert what in err
+
+
+def test_recordings_of_the_user_are_copied_and_never_touched(tmp_path):
+    source = tmp_path / "mine"
+    (source / "raw" / "deep").mkdir(parents=True)
+    (source / "raw" / "deep" / "a.wav").write_bytes(b"RIFFx")
+    (source / "transcripts.list").write_text("deep/a.wav|me|JP|はい\n", "utf-8")
+    out, resume = tmp_path / "out", tmp_path / "resume"
+    out.mkdir()
+    resume.mkdir()
+
+    stats = make_corpus(VoiceCorpusConfig(recordings=str(source)), {}, StageContext(out=out, resume=resume))
+
+    assert stats["recordings"] == 1
+    assert (out / "raw" / "deep" / "a.wav").read_bytes() == b"RIFFx"
+    assert read_transcripts(out / "transcripts.list")[0].text == "はい"
+    with pytest.raises(DataError, match=r"transcripts\.list: no such file"):
+        make_corpus(VoiceCorpusConfig(recordings=str(tmp_path)), {}, StageContext(out=out, resume=resume))
