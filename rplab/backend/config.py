@@ -72,6 +72,8 @@ class EndpointConfig(StageConfig):
     """Tries after the first one when the server fails, times out or hangs up; waiting after a 429 is not counted."""
     budget_usd: Annotated[float | None, RunOnly()] = Field(default=None, gt=0)
     """Stop before more than this is spent, answers of earlier runs of the same stage included."""
+    budget_tokens: Annotated[int | None, RunOnly()] = Field(default=None, ge=1)
+    """The same in tokens, prompts and answers together; needs no price."""
     price_input_usd: Annotated[float | None, RunOnly()] = Field(default=None, ge=0)
     """USD per million prompt tokens; None = from `rplab/backend/prices.yaml`."""
     price_output_usd: Annotated[float | None, RunOnly()] = Field(default=None, ge=0)

@@ -20,7 +20,7 @@ import orjson
 from rplab.backend.aimd import Aimd, Gate
 from rplab.backend.base import ChatRequest, ChatResult
 from rplab.backend.config import EndpointConfig, OpenAIConfig
-from rplab.backend.dialect import Dialect
+from rplab.backend.dialect import BOOST, Dialect
 from rplab.backend.plain_http import PlainTransport
 from rplab.backend.prices import find_price
 from rplab.backend.retry import TRANSIENT_STATUSES, backoff_s, retry_after_s
@@ -77,7 +77,14 @@ class OpenAIBackend:
         self._base_url = base_url
         self._key_name, self._key = find_key(config, base_url)
         self._dialect = Dialect(config, base_url)
-        self.meter = Meter(config.model, find_price(config.model, config.price_input_usd, config.price_output_usd), config.budget_usd)
+        self.meter = Meter(
+            config.model,
+            find_price(config.model, config.price_input_usd, config.price_output_usd),
+            config.budget_usd,
+            config.budget_tokens,
+            # an empty answer of a reasoning model is asked for once more, with more room; both are paid for
+            (config.reasoning_tokens * (1 + BOOST)) if self._dialect.reasoning else 0,
+        )
         self.name = f"{label}/{config.model}" + (f"@{config.effort}" if config.effort else "")
         self.control = Aimd(config.max_open)
         self._gate: Gate | None = None
@@ -93,7 +100,7 @@ class OpenAIBackend:
         Raises:
             BackendError: The key, the address or the model is wrong, the budget is used up, or the server does not work.
         """
-        while not self.meter.allows(request, self._open):
+        while not self.meter.reserve(request):
             if not self._open:
                 raise self.meter.over_budget()
             await self._arrived.wait()  # what is on its way may cost less than feared; it is paid for and must be recorded
@@ -102,6 +109,7 @@ class OpenAIBackend:
             return await self._ask(request)
         finally:
             self._open -= 1
+            self.meter.release(request)
             self._arrived.set()
             self._arrived = asyncio.Event()
 

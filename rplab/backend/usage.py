@@ -13,22 +13,38 @@ from rplab.errors import BackendError, ConfigError
 from rplab.jsonl import JsonValue
 
 
+_TEMPLATE_TOKENS = 16
+"""Tokens of a chat template around one message, generously."""
+
+
 class Meter:
     """Adds up usage and says when the budget would be exceeded."""
 
-    def __init__(self, model: str, price: Price | None, budget_usd: float | None) -> None:
+    def __init__(
+        self, model: str, price: Price | None, budget_usd: float | None, budget_tokens: int | None = None, thinking_tokens: int = 0
+    ) -> None:
         """Start at nothing.
 
+        Args:
+            model: Name, for messages.
+            price: What its tokens cost, when that is known.
+            budget_usd: Most money to spend.
+            budget_tokens: Most tokens to use, prompts and answers together.
+            thinking_tokens: Most tokens that an answer may take beyond the ones asked for.
+
         Raises:
-            ConfigError: A budget is set, and nobody knows what the model costs.
+            ConfigError: A budget in money is set, and nobody knows what the model costs.
         """
         if budget_usd is not None and price is None:
             raise ConfigError(
                 f"budget_usd is set, and the price of {model} is not known. "
-                "Set price_input_usd and price_output_usd (USD per million tokens), 0 for a model of your own"
+                "Set price_input_usd and price_output_usd (USD per million tokens), or set a budget in tokens"
             )
         self._price = price
         self._budget_usd = budget_usd
+        self._budget_tokens = budget_tokens
+        self._thinking_tokens = thinking_tokens
+        self._reserved = Usage()
         self.answers = 0
         self.usage = Usage()
         self.earlier = Usage()
@@ -53,21 +69,46 @@ class Meter:
         """Money spent by this run and the earlier ones, or None when the price is not known."""
         return None if self._price is None else self._price.cost_usd(_add(self.usage, self.earlier))
 
-    def allows(self, request: ChatRequest, num_open: int) -> bool:
-        """Return whether one more request fits into the budget beside the `num_open` ones on their way."""
-        if self._budget_usd is None or self._price is None:
+    def reserve(self, request: ChatRequest) -> bool:
+        """Set the most that a request can use aside; return False when that does not fit into the budget any more.
+
+        What is open is counted at its most, so the budget holds whatever the answers turn out to be. `release` gives the
+        reservation back once the answer is counted.
+        """
+        if self._budget_usd is None and self._budget_tokens is None:
             return True
-        spent, known = self.spent_usd or 0.0, self.answers + self._earlier_answers
-        each = spent / known if known else self._price.cost_usd(_most(request))
-        return spent + each * (num_open + 1) <= self._budget_usd
+        reserved = _add(self._reserved, self._most(request))
+        then = _add(_add(self.usage, self.earlier), reserved)
+        if self._budget_usd is not None and self._price is not None and self._price.cost_usd(then) > self._budget_usd:
+            return False
+        if self._budget_tokens is not None and then.prompt_tokens + then.completion_tokens > self._budget_tokens:
+            return False
+        self._reserved = reserved
+        return True
+
+    def release(self, request: ChatRequest) -> None:
+        """Give back what `reserve` set aside for a request."""
+        if self._budget_usd is None and self._budget_tokens is None:
+            return
+        most = self._most(request)
+        self._reserved = Usage(self._reserved.prompt_tokens - most.prompt_tokens, self._reserved.completion_tokens - most.completion_tokens)
+
+    def _most(self, request: ChatRequest) -> Usage:
+        """Return the most that a request can use: a token a character of prompt (and the template's), and the whole answer."""
+        prompt = sum(len(message["content"]) + _TEMPLATE_TOKENS for message in request.messages)
+        times = 2 if self._thinking_tokens else 1  # a thinking model that came back empty is asked once more
+        return Usage(prompt * times, request.sampling.max_tokens * times + self._thinking_tokens)
 
     def over_budget(self) -> BackendError:
         """Return the error that ends a run at its budget."""
+        used = _add(self.usage, self.earlier)
+        limits = [f"${self._budget_usd:g}"] if self._budget_usd is not None else []
+        limits += [f"{self._budget_tokens:,} tokens"] if self._budget_tokens is not None else []
+        spent = f"${self.spent_usd:.4f} spent on " if self.spent_usd is not None else ""
         return BackendError(
-            f"the budget of ${self._budget_usd:.2f} is used up: ${self.spent_usd or 0:.4f} spent on "
-            f"{self.usage.prompt_tokens + self.earlier.prompt_tokens} prompt and "
-            f"{self.usage.completion_tokens + self.earlier.completion_tokens} completion tokens. Every answer is kept: "
-            "raise backend.budget_usd and run the same command to go on from there"
+            f"the budget of {' and '.join(limits)} leaves no room for another request ({spent}{used.prompt_tokens:,} prompt and "
+            f"{used.completion_tokens:,} completion tokens so far). Every answer is kept: raise the budget "
+            "(--budget, or backend.budget_usd / budget_tokens) and run the same command to go on from there"
         )
 
     def line(self) -> str:
@@ -104,8 +145,3 @@ class Metered(Protocol):
 
 def _add(a: Usage, b: Usage) -> Usage:
     return Usage(a.prompt_tokens + b.prompt_tokens, a.completion_tokens + b.completion_tokens)
-
-
-def _most(request: ChatRequest) -> Usage:
-    """Return the most that a request can use: a token a character of prompt, and the whole answer."""
-    return Usage(sum(len(message["content"]) for message in request.messages), request.sampling.max_tokens)

@@ -205,7 +205,7 @@ def test_a_request_of_its_own_fault_is_one_error_result(backend, ask):
 
 
 def test_the_budget_stops_the_run_before_it_is_exceeded(backend, ask):
-    settings = {"budget_usd": 0.01, "price_input_usd": 1.0, "price_output_usd": 10.0, "model": "mine"}
+    settings = {"budget_usd": 0.03, "price_input_usd": 1.0, "price_output_usd": 10.0, "model": "mine"}
 
     async def run():
         async with backend({"latency_ms": 5}, **settings) as (model, server):
@@ -220,9 +220,23 @@ def test_the_budget_stops_the_run_before_it_is_exceeded(backend, ask):
 
     outcome, kept, answered, meter = asyncio.run(run())
 
-    assert all(isinstance(error, BackendError) and "budget of $0.01 is used up" in str(error) for error in outcome)
-    assert 0.005 < meter.spent_usd <= 0.01
+    assert all(isinstance(error, BackendError) and "budget of $0.03 leaves no room" in str(error) for error in outcome)
+    assert 0.02 < meter.spent_usd <= 0.03
     assert len(kept) == answered  # what was paid for has arrived
+
+
+def test_a_budget_in_tokens_holds_whatever_the_answers_cost(backend, ask):
+    async def run():
+        async with backend({"latency_ms": 5}, budget_tokens=4000) as (model, server):
+            outcome = await asyncio.gather(*(model.complete(ask(number, max_tokens=100)) for number in range(400)), return_exceptions=True)
+            return outcome, server.counts["answered"], model.meter
+
+    outcome, answered, meter = asyncio.run(run())
+
+    refused = [result for result in outcome if isinstance(result, BackendError)]
+    assert all("budget of 4,000 tokens" in str(error) for error in refused)
+    assert 400 - len(refused) == answered > 0
+    assert 3500 < meter.usage.prompt_tokens + meter.usage.completion_tokens <= 4000
 
 
 def test_a_budget_needs_a_price():
