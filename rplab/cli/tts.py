@@ -44,7 +44,7 @@ def _say(arguments: argparse.Namespace) -> int:
         raise ConfigError("--speed must be 0.5 to 2 and --pitch -12 to 12 semitones")
     from rplab.tts.dictionary import apply_dictionary, read_dictionary
     from rplab.tts.signal import rms_dbfs
-    from rplab.tts.text import prepare_speech
+    from rplab.tts.frontend import prepare_speech
     from rplab.tts.wav import write_wav
 
     speech = prepare_speech(arguments.text)

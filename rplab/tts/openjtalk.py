@@ -24,8 +24,8 @@ import numpy as np
 
 from rplab.errors import AudioError, ConfigError
 from rplab.tts.engine import Samples
+from rplab.tts.frontend import prepare_speech
 from rplab.tts.signal import limit_peaks, silence, trim_edges
-from rplab.tts.text import prepare_speech
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,11 @@ class OpenJTalkVoice:
     def sample_rate(self) -> int:
         """Frames per second."""
         return SAMPLE_RATE_HZ
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """Names of the styles."""
+        return tuple(name for name in STYLES if name)
 
     def synthesise(self, text: str, *, speed: float = 1.0, pitch: float = 0.0, style: str = "") -> Samples:
         """Speak a whole text; see `VoiceEngine.synthesise`."""

@@ -86,7 +86,7 @@ def _process(
     bert: BertFeatures | None,
 ) -> dict[str, Any] | Rejected:
     try:
-        reading = read_or_skip(normalise(transcript.text).text.replace("\n", ""), config.unknown)
+        reading = read_or_skip(normalise(transcript.text).text, config.unknown)
     except AudioError as error:
         if config.unknown == "raise":
             raise
