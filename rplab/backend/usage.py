@@ -12,7 +12,6 @@ from rplab.backend.prices import Price
 from rplab.errors import BackendError, ConfigError
 from rplab.jsonl import JsonValue
 
-
 _TEMPLATE_TOKENS = 16
 """Tokens of a chat template around one message, generously."""
 
