@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rplab.backend.config import BackendConfig, ScriptedConfig
 from rplab.character import Card
+from rplab.dialogue.shard import parse_shard
 from rplab.stage import RunOnly, StageConfig
 
 
@@ -20,6 +21,20 @@ class _GenerationConfig(StageConfig):
     """Items at work at once; changes nothing but the speed."""
     backend: BackendConfig = Field(default_factory=ScriptedConfig)
     """Which text model answers."""
+    shard: str | None = None
+    """Do only a part of the items, `2/4` = the second of four, and leave its answers for a merging run; None: all of them."""
+
+    @field_validator("shard")
+    @classmethod
+    def _is_a_shard(cls, value: str | None) -> str | None:
+        return None if value is None else str(parse_shard(value))
+
+    def key_fields(self) -> dict[str, Any]:
+        """Return what enters the key; runs that are no shards have the key they always had."""
+        fields = super().key_fields()
+        if self.shard is None:
+            del fields["shard"]
+        return fields
 
 
 class SingleturnConfig(_GenerationConfig):

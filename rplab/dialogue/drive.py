@@ -19,6 +19,8 @@ from typing import Generic, TypeVar
 from rplab.backend.base import ChatBackend, ChatRequest, ChatResult
 from rplab.backend.usage import Meter, Metered
 from rplab.dialogue.journal import SYNC_INTERVAL_S, Journal, request_hash
+from rplab.dialogue.pace import Pace
+from rplab.dialogue.shard_answers import take_over
 from rplab.errors import DataError
 from rplab.jsonl import JsonValue, write_text
 from rplab.stage import StageContext
@@ -199,8 +201,9 @@ class _Run(Generic[Item, Row]):
         self._context = context
         self._base = done_before
         self._total = total
-        self._what = what
+        self._pace = Pace(total, what, done_before)
         self._outcomes: dict[int, Outcome[Row]] = {}
+        self._num_good = 0
         self._meter: Meter | None = None
 
     async def run(self, open_backend: Callable[[], ChatBackend], in_flight: int) -> list[Outcome[Row]]:
@@ -211,7 +214,7 @@ class _Run(Generic[Item, Row]):
         asker = Asker(backend, self._journal, self._context)
         queue = iter(range(len(self._items)))
         workers = [asyncio.create_task(self._worker(queue, asker)) for _ in range(min(in_flight, len(self._items)))]
-        ticker = asyncio.create_task(self._tick())
+        ticker = asyncio.create_task(self._tick(asker))
         try:
             await asyncio.gather(*workers)
         finally:
@@ -228,20 +231,21 @@ class _Run(Generic[Item, Row]):
     async def _worker(self, queue: Iterator[int], asker: Asker) -> None:
         for index in queue:
             self._context.check_stop()
-            self._outcomes[index] = await self._work(self._items[index], asker)
+            outcome = self._outcomes[index] = await self._work(self._items[index], asker)
+            self._num_good += outcome.row is not None
             await asyncio.sleep(0)  # an embedded backend never waits: let the others and the ticker run
 
-    async def _tick(self) -> None:
+    async def _tick(self, asker: Asker) -> None:
         while True:
             await asyncio.sleep(SYNC_INTERVAL_S)
             await asyncio.to_thread(self._journal.sync)
-            self._report(None)
+            self._report(asker)
 
-    def _report(self, asker: Asker | None) -> None:
-        done = self._base + len(self._outcomes)
-        tail = f" ({asker.asked} asked, {asker.replayed} from the journal)" if asker else ""
-        tail += f", {self._meter.line()}" if self._meter else ""
-        self._context.progress(done, self._total, f"{done} of {self._total} {self._what}{tail}")
+    def _report(self, asker: Asker) -> None:
+        finished = len(self._outcomes)
+        line = self._pace.line(self._base + finished, finished, self._num_good, asker.asked, self._meter)
+        recorded = f", {asker.replayed:,} answers from the journal" if asker.replayed else ""
+        self._context.progress(self._base + finished, self._total, line + recorded)
 
     def _write_usage(self) -> None:
         """Write tokens, tries and money to `logs/usage.json` (it holds times, so it stays out of the digest)."""
@@ -252,6 +256,7 @@ class _Run(Generic[Item, Row]):
 
 @contextmanager
 def open_journal(context: StageContext, name: str) -> Generator[Journal]:
-    """Open the journal of a stage in its resume directory."""
+    """Open the journal of a stage in its resume directory; answers that shards handed over are taken into it."""
     with Journal(context.resume / f"{name}.journal") as journal:
+        take_over(journal, context.resume)
         yield journal

@@ -8,7 +8,6 @@ goes to `partial.jsonl` with its reason and is never mixed into `dialogues.jsonl
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,18 +17,22 @@ from rplab.backend.base import ChatBackend, ChatResult
 from rplab.backend.open import open_backend
 from rplab.dialogue.checks import Finding, find_fault, verify_checks
 from rplab.dialogue.config import DialoguesConfig
+from rplab.dialogue.coverage import describe_dialogues
 from rplab.dialogue.drive import NO_ANSWER, Asker, Outcome, Reject, Tally, answer_fault, drive, open_journal
 from rplab.dialogue.pacing import DialogueState, Facts, Intent, advance, draw_intent, gate_of, mode_of, start
 from rplab.dialogue.pack import Pack, load_pack
 from rplab.dialogue.payload import parse_payload
-from rplab.dialogue.report import show_exchange, write_report
+from rplab.dialogue.report import SHOWN_ROWS, count_usage, read_usage, show_exchange, write_report, write_usage
 from rplab.dialogue.scenario_file import Scenario, read_scenarios
+from rplab.dialogue.shard import parse_shard
+from rplab.dialogue.shard_answers import ANSWERS, write_answers
 from rplab.dialogue.turn import mend
 from rplab.dialogue.turns import Speaker, Talk, asks_for_scene, build_judgement, build_turn, context_of
 from rplab.jsonl import write_rows
 from rplab.seeding import content_id, derive
 from rplab.stage import StageContext, Stats
 
+STAGE = "dialogues"
 SCENARIOS = "scenarios.jsonl"
 _WORD = re.compile(r"[가-힣]{2,}")
 
@@ -74,7 +77,11 @@ def generate_dialogues(config: DialoguesConfig, inputs: Mapping[str, Path], cont
     pack = load_pack(config.pack)
     verify_checks(pack)
     source = inputs["scenarios"]
-    scenarios = read_scenarios(source / SCENARIOS if source.is_dir() else source, pack)
+    file = source / SCENARIOS if source.is_dir() else source
+    scenarios = read_scenarios(file, pack)
+    if config.shard:
+        shard = parse_shard(config.shard)
+        scenarios = [scenario for at, scenario in enumerate(scenarios) if shard.picks(at)]
 
     async def work(scenario: Scenario, asker: Asker) -> Outcome[dict[str, Any]]:
         return await make_dialogue(scenario, asker, config, pack)
@@ -82,7 +89,7 @@ def generate_dialogues(config: DialoguesConfig, inputs: Mapping[str, Path], cont
     def opener() -> ChatBackend:
         return open_backend(config.backend)
 
-    with open_journal(context, "dialogues") as journal:
+    with open_journal(context, STAGE) as journal:
         outcomes = drive(
             scenarios,
             work,
@@ -92,6 +99,9 @@ def generate_dialogues(config: DialoguesConfig, inputs: Mapping[str, Path], cont
             context=context,
             what="dialogues",
         )
+        if config.shard:
+            write_answers(context.out / ANSWERS, journal, STAGE, config, {"scenarios": file})
+        usage = write_usage(context.out, {**read_usage(source), STAGE: count_usage(journal, config.backend)})
     tally = Tally()
     for outcome in outcomes:
         tally.add(outcome)
@@ -99,8 +109,8 @@ def generate_dialogues(config: DialoguesConfig, inputs: Mapping[str, Path], cont
     write_rows(context.out / "dialogues.jsonl", rows)
     write_rows(context.out / "partial.jsonl", (outcome.partial for outcome in outcomes if outcome.partial is not None))
     write_rows(context.out / "rejects.jsonl", (asdict(reject) for outcome in outcomes for reject in outcome.rejects))
-    stats: Stats = {**tally.stats(), **_describe(rows)}
-    write_report(context.out, "Dialogues", stats, [_show(row) for row in rows])
+    stats: Stats = {**tally.stats(), **describe_dialogues(rows), "usage": usage}
+    write_report(context.out, "Dialogues", stats, [_show(row) for row in rows[:SHOWN_ROWS]])
     return stats
 
 
@@ -269,28 +279,4 @@ def _row(work: _Work, config: DialoguesConfig, backend: str, finish: str) -> dic
             "backend": backend,
             "attempts": work.attempts,
         },
-    }
-
-
-def _describe(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Count what the dialogues are made of."""
-    counts: dict[str, Counter[str]] = {name: Counter() for name in ("genre", "register", "state", "action", "mode", "relation")}
-    exchanges = judge_failed = repaired = 0
-    replies: set[str] = set()
-    for row in rows:
-        counts["genre"][row["meta"]["genre"]] += 1
-        counts["register"][row["meta"]["register"]] += 1
-        replies.update(message["content"] for message in row["messages"] if message["role"] == "assistant")
-        for turn in row["turns"]:
-            exchanges += 1
-            judge_failed += turn["judge_failed"]
-            repaired += turn["repaired"]
-            for name in ("state", "action", "mode", "relation"):
-                counts[name][turn[name]] += 1
-    return {
-        "exchanges": exchanges,
-        "distinct_replies": len(replies),
-        "repaired_exchanges": repaired,
-        "judge_failed": judge_failed,
-        "mix": {name: dict(sorted(counter.items())) for name, counter in counts.items()},
     }

@@ -16,6 +16,7 @@ import logging
 import os
 import zlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -76,6 +77,25 @@ class Journal:
     def get(self, key: str) -> ChatResult | None:
         """Return the answer recorded under a request hash, or None."""
         return self._entries.get(key)
+
+    def keys(self) -> Iterator[str]:
+        """Yield the request hashes of all answers."""
+        return iter(self._entries)
+
+    def results(self) -> Iterator[ChatResult]:
+        """Yield all recorded answers."""
+        return iter(self._entries.values())
+
+    def entry(self, key: str) -> dict[str, Any]:
+        """Return a recorded answer as JSON; `read_result` reads it back."""
+        return asdict(self._entries[key])
+
+    def recall(self, key: str, result: ChatResult) -> bool:
+        """Take an answer that is on file elsewhere; return whether it was new."""
+        if key in self._entries:
+            return False
+        self._entries[key] = result
+        return True
 
     def usages(self) -> Iterator[Usage]:
         """Yield what every recorded answer used."""
@@ -148,11 +168,16 @@ def _decode(line: bytes) -> tuple[str, ChatResult] | None:
         return None
     try:
         key, fields = orjson.loads(body)
-        return key, _result(fields)
+        return key, read_result(fields)
     except (ValueError, TypeError, KeyError):  # a whole line of another layout: made by another version of this file
         return None
 
 
-def _result(fields: dict[str, Any]) -> ChatResult:
+def read_result(fields: dict[str, Any]) -> ChatResult:
+    """Read an answer from its JSON.
+
+    Raises:
+        KeyError, TypeError: It is no answer.
+    """
     usage = Usage(**fields.pop("usage"))
     return ChatResult(**fields, usage=usage)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rplab.backend.base import Usage
+from rplab.backend.config import BackendConfig, EndpointConfig
+from rplab.backend.prices import find_price
+from rplab.dialogue.journal import Journal
+from rplab.errors import DataError
 from rplab.jsonl import write_text
 
 REPORT = "report.md"
+USAGE = "usage.json"
 SHOWN_ROWS = 3
 
 
@@ -32,12 +39,71 @@ def write_report(folder: Path, title: str, stats: Mapping[str, Any], examples: S
     ]
     lines += _table("given up because of", {**stats["rejected"], **stats["failed"]})
     lines += _table("attempts refused because of", stats["refused_attempts"])
+    lines += _usage_table(stats["usage"])
     for name, counts in stats.get("mix", {}).items():
         lines += _table(name, counts)
     if examples:
         lines += ["## Examples", ""]
         lines += [block for example in examples[:SHOWN_ROWS] for block in (example, "")]
     write_text(folder / REPORT, "\n".join(lines).rstrip() + "\n")
+
+
+def count_usage(journal: Journal, backend: BackendConfig) -> dict[str, Any]:
+    """Count what all answers of a stage used, those of earlier runs and of shards included.
+
+    Returns:
+        model, answers, prompt_tokens, completion_tokens, usd (None: nobody knows the price; a local model costs nothing).
+    """
+    total, number = Usage(), 0
+    for usage in journal.usages():
+        total = Usage(total.prompt_tokens + usage.prompt_tokens, total.completion_tokens + usage.completion_tokens)
+        number += 1
+    usd: float | None = 0.0
+    if isinstance(backend, EndpointConfig):
+        price = find_price(backend.model, backend.price_input_usd, backend.price_output_usd)
+        usd = None if price is None else round(price.cost_usd(total), 6)
+    model = f"{backend.kind}/{getattr(backend, 'model', '')}".rstrip("/")
+    return {
+        "model": model,
+        "answers": number,
+        "prompt_tokens": total.prompt_tokens,
+        "completion_tokens": total.completion_tokens,
+        "usd": usd,
+    }
+
+
+def write_usage(folder: Path, usage: dict[str, Any]) -> dict[str, Any]:
+    """Write `usage.json` (stage -> counts) and return it."""
+    write_text(folder / USAGE, json.dumps(usage, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
+    return usage
+
+
+def read_usage(folder: Path) -> dict[str, Any]:
+    """Return the `usage.json` of a stage's folder; nothing when there is none.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    path = folder / USAGE
+    if not folder.is_dir() or not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"not valid JSON ({error})", file=path, remedy="Run the stage that made it again") from None
+
+
+def _usage_table(usage: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    rows = [
+        f"| {stage} | {used['model']} | {used['answers']:,} | {used['prompt_tokens']:,} | {used['completion_tokens']:,} "
+        f"| {_money(used['usd'])} |"
+        for stage, used in usage.items()
+    ]
+    return ["| used by | model | answers | prompt tokens | completion tokens | cost |", "|---|---|---:|---:|---:|---:|", *rows, ""]
+
+
+def _money(usd: float | None) -> str:
+    return "price not known" if usd is None else f"${usd:,.4f}" if usd else "free"
 
 
 def show_exchange(turns: Sequence[tuple[str, str]]) -> str:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,18 +21,23 @@ from rplab.dialogue.book import render_book
 from rplab.dialogue.config import ScenariosConfig
 from rplab.dialogue.draft import DRAFT_SCHEMA, Draft, draft_fault
 from rplab.dialogue.draw import balanced, pick_person, takes_share
-from rplab.dialogue.drive import NO_ANSWER, Asker, Outcome, Reject, Tally, answer_fault, drive, open_journal
+from rplab.dialogue.drive import NO_ANSWER, Asker, Outcome, Reject, answer_fault, drive, open_journal
+from rplab.dialogue.harvest import harvest
 from rplab.dialogue.journal import Journal
 from rplab.dialogue.pack import Pack, load_pack
 from rplab.dialogue.payload import parse_payload
 from rplab.dialogue.prompts import fill, squeeze
-from rplab.dialogue.report import write_report
+from rplab.dialogue.report import SHOWN_ROWS, count_usage, write_report, write_usage
 from rplab.dialogue.scenario_file import Scenario
-from rplab.dialogue.singleturn import OVERSHOOT_FLOOR, check_genres, give_up
+from rplab.dialogue.shard import parse_shard
+from rplab.dialogue.shard_answers import ANSWERS, write_answers
+from rplab.dialogue.singleturn import check_genres
 from rplab.dialogue.singleturn_text import person_of
 from rplab.jsonl import JsonValue, write_rows
 from rplab.seeding import content_id, derive, derive_seed
 from rplab.stage import StageContext, Stats
+
+STAGE = "scenarios"
 
 
 @dataclass(frozen=True)
@@ -62,25 +66,27 @@ def generate_scenarios(config: ScenariosConfig, inputs: Mapping[str, Path], cont
     del inputs
     pack = load_pack(config.pack)
     genres = check_genres(config.genres, tuple(pack.genres), pack)
-    tally, scenarios, rejects = Tally(), list[Scenario](), list[dict[str, Any]]()
-    seen: set[str] = set()
-    limit = config.count + max(OVERSHOOT_FLOOR, int(config.count * config.max_overshoot))
-    with open_journal(context, "scenarios") as journal:
-        while tally.accepted < config.count:
-            missing = config.count - tally.accepted
-            if tally.planned + missing > limit:
-                raise give_up(tally, config.count, "scenarios")
-            frames = [draw_frame(config, pack, genres, index) for index in range(tally.planned, tally.planned + missing)]
-            for outcome in _run(frames, config, pack, journal, context, tally.accepted):
-                outcome = _refuse_duplicate(outcome, seen)
-                tally.add(outcome)
-                rejects += [asdict(reject) for reject in outcome.rejects]
-                if outcome.row is not None:
-                    scenarios.append(outcome.row)
+    shard = parse_shard(config.shard) if config.shard else None
+    with open_journal(context, STAGE) as journal:
+        done = harvest(
+            config.count,
+            config.max_overshoot,
+            shard,
+            lambda indices, accepted: _run(
+                [draw_frame(config, pack, genres, at) for at in indices], config, pack, journal, context, accepted
+            ),
+            lambda scenario: (scenario.id, f"scenario/{scenario.index}", scenario.book),
+            "scenarios",
+        )
+        if config.shard:
+            write_answers(context.out / ANSWERS, journal, STAGE, config, {})
+        usage = write_usage(context.out, {STAGE: count_usage(journal, config.backend)})
+    scenarios = done.rows
     write_rows(context.out / "scenarios.jsonl", (scenario.model_dump(mode="json") for scenario in scenarios))
-    write_rows(context.out / "rejects.jsonl", rejects)
-    stats: Stats = {**tally.stats(), "mix": _mix(scenarios), "book_chars": _lengths([len(scenario.book) for scenario in scenarios])}
-    write_report(context.out, "Scenarios", stats, [f"```\n{scenario.book}\n```" for scenario in scenarios])
+    write_rows(context.out / "rejects.jsonl", done.rejects)
+    lengths = _lengths([len(scenario.book) for scenario in scenarios])
+    stats: Stats = {**done.tally.stats(), "mix": _mix(scenarios), "book_chars": lengths, "usage": usage}
+    write_report(context.out, "Scenarios", stats, [f"```\n{scenario.book}\n```" for scenario in scenarios[:SHOWN_ROWS]])
     return stats
 
 
@@ -101,7 +107,7 @@ def _run(
         in_flight=config.in_flight,
         context=context,
         done_before=done,
-        total=config.count,
+        total=config.count if config.shard is None else len(frames),
         what="scenarios",
     )
 
@@ -241,16 +247,6 @@ def build_scenario(frame: Frame, draft: Draft, config: ScenariosConfig, pack: Pa
     )
 
 
-def _refuse_duplicate(outcome: Outcome[Scenario], seen: set[str]) -> Outcome[Scenario]:
-    row = outcome.row
-    if row is None or row.id not in seen:
-        if row is not None:
-            seen.add(row.id)
-        return outcome
-    reject = Reject(f"scenario/{row.index}", "duplicate", row.book, final=True)
-    return Outcome(None, "rejected", "duplicate", outcome.attempts, (*outcome.rejects, reject))
-
-
 def _mix(scenarios: list[Scenario]) -> JsonValue:
     mix: dict[str, JsonValue] = {}
     for name in ("genre", "era", "relation", "register_", "gate"):
@@ -260,5 +256,5 @@ def _mix(scenarios: list[Scenario]) -> JsonValue:
 
 
 def _lengths(lengths: list[int]) -> JsonValue:
-    ordered = sorted(lengths)
+    ordered = sorted(lengths) or [0]
     return {"min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,22 @@ from rplab.backend.open import open_backend
 from rplab.character import Card, Register
 from rplab.dialogue.config import SingleturnConfig
 from rplab.dialogue.draw import balanced, pick_person, takes_share
-from rplab.dialogue.drive import NO_ANSWER, Asker, Outcome, Reject, Tally, answer_fault, drive, open_journal
+from rplab.dialogue.drive import NO_ANSWER, Asker, Outcome, Reject, answer_fault, drive, open_journal
+from rplab.dialogue.harvest import harvest
 from rplab.dialogue.journal import Journal
 from rplab.dialogue.pack import Pack, load_pack
 from rplab.dialogue.payload import EXPLANATIONS, SCHEMA, Expected, UserFormat, parse_payload, payload_fault
 from rplab.dialogue.prompts import Word, fill, squeeze
-from rplab.dialogue.report import show_exchange, write_report
+from rplab.dialogue.report import SHOWN_ROWS, count_usage, show_exchange, write_report, write_usage
+from rplab.dialogue.shard import parse_shard
+from rplab.dialogue.shard_answers import ANSWERS, write_answers
 from rplab.dialogue.singleturn_text import Scene, card_scene, system_text
-from rplab.errors import BackendError, ConfigError
+from rplab.errors import ConfigError
 from rplab.jsonl import write_rows
 from rplab.seeding import content_id, derive, derive_seed
 from rplab.stage import StageContext, Stats
 
-OVERSHOOT_FLOOR = 20
-"""Extra items that even a tiny target may plan."""
+STAGE = "singleturn"
 
 
 @dataclass(frozen=True)
@@ -55,25 +57,26 @@ def generate_singleturn(config: SingleturnConfig, inputs: Mapping[str, Path], co
     del inputs
     pack = load_pack(config.pack)
     genres = check_genres(config.genres, tuple(pack.singleturn.genres), pack)
-    tally, rows, rejects = Tally(), list[dict[str, Any]](), list[dict[str, Any]]()
-    seen: set[tuple[str, str]] = set()
-    limit = config.target_rows + max(OVERSHOOT_FLOOR, int(config.target_rows * config.max_overshoot))
-    with open_journal(context, "singleturn") as journal:
-        while tally.accepted < config.target_rows:
-            missing = config.target_rows - tally.accepted
-            if tally.planned + missing > limit:
-                raise give_up(tally, config.target_rows, "rows")
-            plans = [draw_plan(config, pack, genres, index) for index in range(tally.planned, tally.planned + missing)]
-            for outcome in _run(plans, config, pack, journal, context, tally.accepted):
-                outcome = refuse_duplicate(outcome, seen)
-                tally.add(outcome)
-                rejects += [asdict(reject) for reject in outcome.rejects]
-                if outcome.row is not None:
-                    rows.append(outcome.row)
-    write_rows(context.out / "rows.jsonl", rows)
-    write_rows(context.out / "rejects.jsonl", rejects)
-    stats: Stats = {**tally.stats(), "mix": count_mix([row["meta"] for row in rows])}
-    examples = [show_exchange([(row["meta"]["player"], row["user"]), (row["meta"]["protagonist"], row["assistant_raw"])]) for row in rows]
+    shard = parse_shard(config.shard) if config.shard else None
+    with open_journal(context, STAGE) as journal:
+        done = harvest(
+            config.target_rows,
+            config.max_overshoot,
+            shard,
+            lambda indices, accepted: _run(
+                [draw_plan(config, pack, genres, at) for at in indices], config, pack, journal, context, accepted
+            ),
+            lambda row: ((row["user"], row["assistant_raw"]), f"singleturn/{row['meta']['index']}", row["assistant_raw"]),
+            "rows",
+        )
+        if config.shard:
+            write_answers(context.out / ANSWERS, journal, STAGE, config, {})
+        usage = write_usage(context.out, {STAGE: count_usage(journal, config.backend)})
+    write_rows(context.out / "rows.jsonl", done.rows)
+    write_rows(context.out / "rejects.jsonl", done.rejects)
+    stats: Stats = {**done.tally.stats(), "mix": count_mix([row["meta"] for row in done.rows]), "usage": usage}
+    shown = done.rows[:SHOWN_ROWS]
+    examples = [show_exchange([(row["meta"]["player"], row["user"]), (row["meta"]["protagonist"], row["assistant_raw"])]) for row in shown]
     write_report(context.out, "Single-turn rows", stats, examples)
     return stats
 
@@ -95,7 +98,7 @@ def _run(
         in_flight=config.in_flight,
         context=context,
         done_before=done,
-        total=config.target_rows,
+        total=config.target_rows if config.shard is None else len(plans),
         what="rows",
     )
 
@@ -249,19 +252,6 @@ def build_row(plan: Plan, payload: Any, attempts: int, config: SingleturnConfig,
     }
 
 
-def refuse_duplicate(outcome: Outcome[dict[str, Any]], seen: set[tuple[str, str]]) -> Outcome[dict[str, Any]]:
-    """Turn a row whose exchange was already accepted into a rejected one; called in item order."""
-    row = outcome.row
-    if row is None:
-        return outcome
-    exchange = (row["user"], row["assistant_raw"])
-    if exchange not in seen:
-        seen.add(exchange)
-        return outcome
-    reject = Reject(f"singleturn/{row['meta']['index']}", "duplicate", row["assistant_raw"], final=True)
-    return Outcome(None, "rejected", "duplicate", outcome.attempts, (*outcome.rejects, reject))
-
-
 def check_genres(wanted: Sequence[str] | None, known: Sequence[str], pack: Pack) -> tuple[str, ...]:
     """Return the genres to draw from.
 
@@ -284,12 +274,3 @@ def count_mix(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             counts[meta[field]] = counts.get(meta[field], 0) + 1
         mix[field] = dict(sorted(counts.items()))
     return mix
-
-
-def give_up(tally: Tally, wanted: int, what: str) -> BackendError:
-    """Return the error of a run in which too little was good enough."""
-    reasons = ", ".join(f"{reason} {count}" for reason, count in (tally.rejected + tally.failed).most_common(5))
-    return BackendError(
-        f"only {tally.accepted} of {wanted} {what} were good enough after {tally.planned} items ({reasons or 'no reasons'}). "
-        "Use a stronger text model or loosen its sampling; the answers so far are kept, the same command goes on from there"
-    )

@@ -1,0 +1,31 @@
+"""What finished dialogues are made of: states, modes, relations, how much had to be mended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def describe_dialogues(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Count what dialogues are made of."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("genre", "register", "state", "action", "mode", "relation")}
+    exchanges = judge_failed = repaired = 0
+    replies: set[str] = set()
+    for row in rows:
+        counts["genre"][row["meta"]["genre"]] += 1
+        counts["register"][row["meta"]["register"]] += 1
+        replies.update(message["content"] for message in row["messages"] if message["role"] == "assistant")
+        for turn in row["turns"]:
+            exchanges += 1
+            judge_failed += turn["judge_failed"]
+            repaired += turn["repaired"]
+            for name in ("state", "action", "mode", "relation"):
+                counts[name][turn[name]] += 1
+    return {
+        "exchanges": exchanges,
+        "distinct_replies": len(replies),
+        "repaired_exchanges": repaired,
+        "judge_failed": judge_failed,
+        "mix": {name: dict(sorted(counter.items())) for name, counter in counts.items()},
+    }
