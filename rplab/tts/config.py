@@ -13,11 +13,11 @@ class VoiceConfig(StageConfig):
     """Which voice speaks, and how."""
 
     engine: Literal["openjtalk", "onnx"] = "openjtalk"
-    """`openjtalk`: the embedded HTS voice, no model file needed. `onnx`: the trained voice in `model`."""
-    model: str = ""
+    """`openjtalk`: the embedded HTS voice, no model file needed. `onnx`: the trained voice in `folder`."""
+    folder: str = ""
     """`onnx`: folder or `.aivmx` file of the voice; play fills in the character's own when it is empty."""
     bert: str = ""
-    """`onnx`: BERT folder; empty takes `bert` inside of `model` when it is there, else speaks without."""
+    """`onnx`: BERT folder; empty takes `bert` inside of `folder` when it is there, else speaks without."""
     speaker: str = ""
     """`onnx`: name of the speaker; empty is the first."""
     style_weight: float = Field(default=1.0, ge=0.0, le=10.0)

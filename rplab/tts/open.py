@@ -47,9 +47,9 @@ def _open_openjtalk(config: VoiceConfig) -> VoiceEngine:
 
 
 def _open_onnx(config: VoiceConfig, shared: dict[tuple[Path, str, int], BertFeatures]) -> VoiceEngine:
-    if not config.model:
-        raise ConfigError("the voice engine onnx needs a model. Set voice.model to the folder of a voice (rplab tts export)")
-    path = Path(config.model).expanduser()
+    if not config.folder:
+        raise ConfigError("the voice engine onnx needs a model. set voice.folder to the folder of a voice (rplab tts export)")
+    path = Path(config.folder).expanduser()
     folder = Path(config.bert).expanduser() if config.bert else path / "bert"
     bert: BertFeatures | None = None
     if config.bert or folder.is_dir():

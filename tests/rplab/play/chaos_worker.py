@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - the voice has the signature of the protocol
 """A voice worker for tests: the real server around a voice that, for one sentence, does what the environment says.
 
 CHAOS_FAULT names the fault; it happens in the third piece of a text, as long as the file CHAOS_FUSE exists (it is removed

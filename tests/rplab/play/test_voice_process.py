@@ -131,7 +131,7 @@ def test_worker_that_keeps_failing_is_given_up_with_a_reason_and_tried_again_lat
     voice = chaos("kill", once=False, limits=WorkerLimits(start_s=60.0, max_restarts=2, backoff_s=(0.0,)))
 
     for _ in range(2):
-        with pytest.raises(AudioError, match="3 .*signal 9"):
+        with pytest.raises(AudioError, match=r"3 .*signal 9"):
             voice.synthesise("おかえり。")
         assert (voice.pid, voice.restarts) == (0, 2)
 
@@ -240,7 +240,7 @@ def test_real_voice_sounds_the_same_from_the_process():
 
 def test_onnx_voices_share_one_process(tmp_path):
     folder = Path(__file__).parents[2] / "assets" / "tts" / "smallest_voice"
-    config = VoiceConfig(engine="onnx", model=str(folder), device="cpu", threads=1)
+    config = VoiceConfig(engine="onnx", folder=str(folder), device="cpu", threads=1)
     there = VoiceProcess({"one": config, "two": config})
     try:
         assert len(there.synthesise("おかえり。")) > 0
@@ -250,4 +250,4 @@ def test_onnx_voices_share_one_process(tmp_path):
 
 def test_voice_that_is_missing_is_named():
     with pytest.raises(AudioError, match="no such voice"):
-        VoiceProcess({"": VoiceConfig(engine="onnx", model="/no/such/voice")})
+        VoiceProcess({"": VoiceConfig(engine="onnx", folder="/no/such/voice")})
