@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from rplab.backend.base import Usage
+from rplab.backend.config import BackendConfig, EndpointConfig
 
 TABLE = Path(__file__).with_name("prices.yaml")
 BATCH_FACTOR = 0.5
@@ -50,3 +51,10 @@ def find_price(model: str, input_usd: float | None = None, output_usd: float | N
         input_usd if input_usd is not None else listed.input_usd if listed else 0.0,
         output_usd if output_usd is not None else listed.output_usd if listed else 0.0,
     )
+
+
+def find_backend_price(backend: BackendConfig) -> Price | None:
+    """Return what a backend's tokens cost: nothing for a model on this machine, None when nobody knows."""
+    if isinstance(backend, EndpointConfig):
+        return find_price(backend.model, backend.price_input_usd, backend.price_output_usd)
+    return Price(0.0, 0.0)

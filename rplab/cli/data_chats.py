@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rplab.l10n import tr
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, _SubParsersAction  # pyright: ignore[reportPrivateUsage]
+from rplab.cli.data_options import Commands, add_command, add_in_out, report_counts
 
 FORMATS = ("sharegpt", "messages", "chatml", "sillytavern")
 
 
-def register(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+def register(subparsers: Commands) -> None:
     """Add the commands that exchange chats with other tools."""
-    text = tr("다른 도구의 대화 파일을 {messages} 행으로", "Turn chat files of other tools into {messages} rows.")
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "import-chats",
-        help=text,
-        description=text,
-        epilog="example: rplab data import-chats chats/ messages.jsonl --format sillytavern",
+        "다른 도구의 대화 파일을 {messages} 행으로 바꿉니다.",
+        "Turn chat files of other tools into {messages} rows.",
+        "rplab data import-chats chats/ messages.jsonl --format sillytavern",
+        import_command,
     )
-    parser.add_argument("input", metavar="IN", type=Path, help="JSON lines, a JSON array, or a folder of SillyTavern chats")
-    parser.add_argument("output", metavar="OUT", type=Path)
+    add_in_out(parser, "JSON lines, a JSON array, or a folder of SillyTavern chats")
     parser.add_argument("--format", choices=("auto", *FORMATS), default="auto")
-    parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
-    parser.set_defaults(handler=import_command)
-    text = tr("{messages} 행을 다른 도구의 형식으로", "Write {messages} rows in the form of another tool.")
-    parser = subparsers.add_parser(
-        "export", help=text, description=text, epilog="example: rplab data export messages.jsonl sharegpt.jsonl --format sharegpt"
+    parser = add_command(
+        subparsers,
+        "export",
+        "{messages} 행을 다른 도구의 형식으로 씁니다.",
+        "Write {messages} rows in the form of another tool; several SillyTavern chats go into a folder.",
+        "rplab data export messages.jsonl sharegpt.jsonl --format sharegpt",
+        export_command,
     )
-    parser.add_argument("input", metavar="IN", type=Path, help="{messages} rows")
-    parser.add_argument("output", metavar="OUT", type=Path, help="file; a folder for several SillyTavern chats")
+    add_in_out(parser, "{messages} rows")
     parser.add_argument("--format", choices=FORMATS, default="sharegpt")
-    parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
-    parser.set_defaults(handler=export_command)
 
 
 def import_command(arguments: argparse.Namespace) -> int:
     """Run `rplab data import-chats`."""
-    from rplab.cli.data_convert import report_counts
     from rplab.dataset.chat_files import import_chats
 
     counts = import_chats(arguments.input, arguments.output, arguments.format)
@@ -50,7 +43,6 @@ def import_command(arguments: argparse.Namespace) -> int:
 
 def export_command(arguments: argparse.Namespace) -> int:
     """Run `rplab data export`."""
-    from rplab.cli.data_convert import report_counts
     from rplab.dataset.chat_files import export_chats
 
     counts = export_chats(arguments.input, arguments.output, arguments.format)

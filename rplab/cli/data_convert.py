@@ -6,59 +6,37 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from rplab.cli.data_options import Commands, add_command, add_in_out, add_seed, add_strict, count, report_counts
 from rplab.errors import ConfigError
-from rplab.l10n import tr
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, _SubParsersAction  # pyright: ignore[reportPrivateUsage]
-    from typing import TypeAlias
-
-    from rplab.dataset.counts import RowCounts
-
-    Commands: TypeAlias = _SubParsersAction[ArgumentParser]
 
 
 def register(subparsers: Commands) -> None:
     """Add the commands that turn data files into other data files."""
-    _register_convert(subparsers)
-    _register_normalise(subparsers)
-    _register_preprocess(subparsers)
-    _register_unite(subparsers)
-    _register_translation(subparsers)
-    _register_grpo(subparsers)
-    _register_card(subparsers)
-
-
-def _add(subparsers: Commands, name: str, korean: str, english: str, example: str) -> Any:
-    text = tr(korean, english)
-    parser = subparsers.add_parser(
-        name, help=text, description=text, epilog=f"example: {example}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help=tr("결과를 JSON으로 출력", "print the counts as one JSON object"))
-    return parser
-
-
-def _add_in_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", type=Path, help="JSON lines")
-    parser.add_argument(
-        "output", metavar="OUT", type=Path, help=tr("끝까지 성공했을 때만 바뀝니다", "replaced only when the whole run succeeded")
-    )
+    for register_one in (
+        _register_convert,
+        _register_normalise,
+        _register_preprocess,
+        _register_unite,
+        _register_translation,
+        _register_grpo,
+        _register_card,
+    ):
+        register_one(subparsers)
 
 
 def _register_convert(subparsers: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         subparsers,
         "convert",
         "단발 행 {system,user,assistant_raw}을 {messages}로 바꿉니다.",
         "Turn single-turn rows {system,user,assistant_raw} into {messages}; scene and other fields go to meta.",
         "rplab data convert rows.jsonl messages.jsonl",
+        convert,
     )
-    _add_in_out(parser)
+    add_in_out(parser)
     parser.add_argument("--quarantine", metavar="FILE", type=Path, help="set bad lines aside with their reasons instead of stopping")
     parser.add_argument("--drop-duplicates", action="store_true", help="keep only the first of equal rows")
-    parser.set_defaults(handler=convert)
 
 
 def convert(arguments: argparse.Namespace) -> int:
@@ -70,16 +48,16 @@ def convert(arguments: argparse.Namespace) -> int:
 
 
 def _register_normalise(subparsers: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         subparsers,
         "normalise",
         "{messages} 행을 정리합니다: 자리표시자, 별표, 화자 표시, 따옴표. 다시 실행해도 바뀌지 않습니다.",
         "Clean {messages} rows: placeholders, stars, speaker labels, quotation marks. Running it again changes nothing.",
         "rplab data normalise messages.jsonl clean.jsonl",
+        normalise,
     )
-    _add_in_out(parser)
-    parser.add_argument("--seed", type=int, default=42, help="of the name drawn for {{user}} in rows that name no player (default 42)")
-    parser.set_defaults(handler=normalise)
+    add_in_out(parser)
+    add_seed(parser, "of the name drawn for {{user}} in rows that name no player")
 
 
 def normalise(arguments: argparse.Namespace) -> int:
@@ -90,17 +68,17 @@ def normalise(arguments: argparse.Namespace) -> int:
 
 
 def _register_preprocess(subparsers: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         subparsers,
         "preprocess",
         "{messages} 행을 학습에 맞게 다듬습니다: 이름, 메타 줄, 턴 순서, 토큰 길이. 다시 실행해도 바뀌지 않습니다.",
         "Make {messages} rows fit for training: names, meta lines, order of turns, token length. Running it again changes nothing.",
         "rplab data preprocess messages.jsonl fit.jsonl --max-tokens 4096 --tokenizer models/qwen3-8b",
+        preprocess,
     )
-    _add_in_out(parser)
-    parser.add_argument("--max-tokens", "--max-length", type=_count, default=4096, help="of a row through the chat template; 0 = no limit")
+    add_in_out(parser)
+    parser.add_argument("--max-tokens", "--max-length", type=count, default=4096, help="of a row through the chat template; 0 = no limit")
     parser.add_argument("--tokenizer", metavar="DIR", type=Path, help="model folder with tokenizer.json; needed for the limit")
-    parser.set_defaults(handler=preprocess)
 
 
 def preprocess(arguments: argparse.Namespace) -> int:
@@ -116,16 +94,16 @@ def preprocess(arguments: argparse.Namespace) -> int:
 
 
 def _register_unite(subparsers: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         subparsers,
         "unite",
         "같은 종류의 파일들을 하나로 합칩니다 (같은 행은 한 번만).",
         "Put files of one kind together, equal rows once.",
         "rplab data unite all.jsonl singleturn.jsonl dialogues.jsonl",
+        unite,
     )
     parser.add_argument("output", metavar="OUT", type=Path)
     parser.add_argument("inputs", metavar="IN", type=Path, nargs="+")
-    parser.set_defaults(handler=unite)
 
 
 def unite(arguments: argparse.Namespace) -> int:
@@ -136,18 +114,18 @@ def unite(arguments: argparse.Namespace) -> int:
 
 
 def _register_translation(subparsers: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         subparsers,
         "translation-set",
         "단발 행이나 대화에서 한국어-일본어 쌍 {instruction,input,output}을 뽑습니다.",
         "Take KO->JA pairs {instruction,input,output} out of single-turn rows or dialogues. "
         "Lines that are no JSON are counted and passed over.",
         "rplab data translation-set rows.jsonl ko-ja.jsonl",
+        translation_set,
     )
-    _add_in_out(parser)
+    add_in_out(parser)
     parser.add_argument("--narration", action="store_true", help="also take narration lines")
-    parser.add_argument("--strict", action="store_true", help="stop at a line that is no JSON")
-    parser.set_defaults(handler=translation_set)
+    add_strict(parser)
 
 
 def translation_set(arguments: argparse.Namespace) -> int:
@@ -159,40 +137,33 @@ def translation_set(arguments: argparse.Namespace) -> int:
 
 
 def _register_grpo(subparsers: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         subparsers,
         "grpo-set",
         "대화 파일에서 GRPO용 프롬프트와 기준 답을 만들고 시나리오 단위로 나눕니다.",
         "Make GRPO prompts and references from dialogues and split them by scenario. Lines that are no JSON are counted and passed over.",
         "rplab data grpo-set --inputs messages.jsonl dialogues.jsonl --out-train train.jsonl --out-eval eval.jsonl --eval-ratio .05",
+        grpo_set,
     )
     flag = parser.add_argument
     flag("--inputs", metavar="FILE", type=Path, nargs="+", required=True)
     flag("--out-train", "--out_train", metavar="FILE", type=Path, required=True)
     flag("--out-eval", "--out_eval", metavar="FILE", type=Path, required=True)
     flag("--eval-ratio", "--eval_ratio", type=_ratio, default=0.05, help="share to hold out, 0 <= ratio < 1 (default .05)")
-    flag("--seed", type=int, default=42)
-    flag("--max-context-messages", "--max_context_messages", type=_count, default=12, help="messages of a prompt; 0 = no limit")
-    flag("--min-prompt-chars", "--min_prompt_chars", type=_count, default=8)
-    flag("--min-reference-chars", "--min_reference_chars", type=_count, default=4)
+    add_seed(parser)
+    flag("--max-context-messages", "--max_context_messages", type=count, default=12, help="messages of a prompt; 0 = no limit")
+    flag("--min-prompt-chars", "--min_prompt_chars", type=count, default=8)
+    flag("--min-reference-chars", "--min_reference_chars", type=count, default=4)
     flag("--tokenizer", "--tokenizer-path", "--tokenizer_path", metavar="DIR", type=Path, help="model folder; needed for token limits")
-    flag("--max-prompt-tokens", "--max_prompt_tokens", type=_count, default=0, help="0 = no limit")
-    flag("--max-reference-tokens", "--max_reference_tokens", type=_count, default=0, help="0 = no limit")
-    flag("--strict", action="store_true", help="stop at a line that is no JSON")
-    parser.set_defaults(handler=grpo_set)
+    flag("--max-prompt-tokens", "--max_prompt_tokens", type=count, default=0, help="0 = no limit")
+    flag("--max-reference-tokens", "--max_reference_tokens", type=count, default=0, help="0 = no limit")
+    add_strict(parser)
 
 
 def _ratio(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not in 0 <= ratio < 1")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
     return value
 
 
@@ -225,17 +196,17 @@ def grpo_set(arguments: argparse.Namespace) -> int:
 
 
 def _register_card(subparsers: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         subparsers,
         "card",
         "데이터셋 폴더의 데이터 카드를 만듭니다.",
         "Make the data card of a data-set folder (views/, rows.parquet) from its files.",
         "rplab data card store/latest/dataset --html card.html",
+        card,
     )
     parser.add_argument("directory", metavar="DIR", type=Path)
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the Markdown card instead of printing it")
     parser.add_argument("--html", metavar="FILE", type=Path, help="also write it as one static HTML page")
-    parser.set_defaults(handler=card)
 
 
 def card(arguments: argparse.Namespace) -> int:
@@ -255,22 +226,3 @@ def card(arguments: argparse.Namespace) -> int:
     elif not arguments.out:
         sys.stdout.write(text)
     return 0
-
-
-def report_counts(counts: RowCounts, targets: list[Path], *, as_json: bool) -> int:
-    """Print what happened: JSON, or a line of counts and one line for each reason."""
-    if as_json:
-        print(json.dumps({**counts.as_json(), "out": [str(target) for target in targets]}, ensure_ascii=False))
-        return 0
-    print(tr(f"{counts.rows}행 읽음, {counts.kept}개 남김", f"{counts.rows} rows read, {counts.kept} kept") + _notes(counts))
-    for target in targets:
-        print(f"  -> {target}")
-    for reason, number in counts.dropped.most_common():
-        places = [f"{item['file']}:{item['line']}" for item in counts.dropped_rows if item["reason"] == reason][:3]
-        more = " ..." if number > len(places) else ""
-        print(tr(f"  제외 {number}: {reason}", f"  left out {number}: {reason}") + f" ({', '.join(places)}{more})", file=sys.stderr)
-    return 0
-
-
-def _notes(counts: RowCounts) -> str:
-    return "".join(f", {name} {number}" for name, number in sorted(counts.notes.items()))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rplab.backend.base import Usage
-from rplab.backend.config import BackendConfig, EndpointConfig
-from rplab.backend.prices import find_price
+from rplab.backend.config import BackendConfig
+from rplab.backend.prices import find_backend_price
 from rplab.dialogue.journal import Journal
 from rplab.errors import DataError
 from rplab.jsonl import write_text
@@ -58,10 +58,8 @@ def count_usage(journal: Journal, backend: BackendConfig) -> dict[str, Any]:
     for usage in journal.usages():
         total = Usage(total.prompt_tokens + usage.prompt_tokens, total.completion_tokens + usage.completion_tokens)
         number += 1
-    usd: float | None = 0.0
-    if isinstance(backend, EndpointConfig):
-        price = find_price(backend.model, backend.price_input_usd, backend.price_output_usd)
-        usd = None if price is None else round(price.cost_usd(total), 6)
+    price = find_backend_price(backend)
+    usd = None if price is None else round(price.cost_usd(total), 6)
     model = f"{backend.kind}/{getattr(backend, 'model', '')}".rstrip("/")
     return {
         "model": model,

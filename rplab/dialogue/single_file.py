@@ -39,6 +39,7 @@ def run_to_file(
     main: str,
     report: Callable[[Progress], None],
     stop: threading.Event,
+    prepare: Callable[[Path], None] = lambda _: None,
 ) -> FileRun:
     """Run a stage function and publish one of its files as `out`.
 
@@ -50,6 +51,7 @@ def run_to_file(
         main: Name of the stage's file that becomes `out`; its other files are put beside it.
         report: Receives progress.
         stop: Set it to ask for an early end.
+        prepare: Gets the resume folder before anything runs, to put answers there that came another way.
 
     Raises:
         StageInterrupted: `stop` was set; the same call goes on from there.
@@ -57,13 +59,14 @@ def run_to_file(
     """
     if out.is_dir():
         raise ConfigError(f"--out {out} is a directory. Give the name of a file")
-    resume = out.parent / f".{out.name}.resume"
+    resume = resume_folder(out)
     work = resume / "out"
     try:
         resume.mkdir(parents=True, exist_ok=True)
         with _locked(resume / "lock", out):
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
+            prepare(resume)
             stats = function(config, inputs, StageContext(out=work, resume=resume, report=report, stop=stop))
             side_files = [_publish_side(path, out) for path in sorted(work.iterdir()) if path.suffix == ".jsonl" and path.name != main]
             (work / main).replace(out)
@@ -74,6 +77,48 @@ def run_to_file(
         if not any(path.stat().st_size for path in resume.glob("*.journal")):
             shutil.rmtree(resume, ignore_errors=True)  # nothing was answered: nothing to resume
     return FileRun(out, stats, tuple(path for path in side_files if path is not None))
+
+
+def run_pilot(
+    function: StageFunction,
+    config: StageConfig,
+    inputs: Mapping[str, Path],
+    out: Path,
+    *,
+    report: Callable[[Progress], None],
+    stop: threading.Event,
+) -> Stats:
+    """Run a stage function on a part of its items; only the journal is kept, where the whole run will find it.
+
+    Args:
+        function: The stage's function.
+        config: Settings of the part.
+        inputs: Input name -> path.
+        out: The file that the whole run will make.
+        report: Receives progress.
+        stop: Set it to ask for an early end.
+
+    Raises:
+        StageInterrupted: `stop` was set.
+        StorageError: Disk full or not writable, or the whole run is on its way.
+    """
+    resume = resume_folder(out)
+    work = resume / "pilot"
+    try:
+        resume.mkdir(parents=True, exist_ok=True)
+        with _locked(resume / "lock", out):
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir()
+            return function(config, inputs, StageContext(out=work, resume=resume, report=report, stop=stop))
+    except OSError as error:
+        raise storage_error(error, Path(error.filename or out)) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def resume_folder(out: Path) -> Path:
+    """Return the folder in which the journal of an output lives until the output is there."""
+    return out.parent / f".{out.name}.resume"
 
 
 @contextmanager

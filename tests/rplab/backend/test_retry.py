@@ -66,10 +66,13 @@ def test_an_estimate_covers_what_the_rest_costs():
     estimate = estimate_cost(pilot, 1300, price)
 
     true = sum(price.cost_usd(Usage(3000 + 100 * (n % 5), 400 + 20 * (n % 7))) for n in range(1300))
-    assert estimate.low_usd < true < estimate.high_usd
-    assert estimate.mean_usd == pytest.approx(true, rel=0.05)
-    assert estimate.high_usd < 1.1 * true
-    assert estimate.batch_usd == estimate.mean_usd / 2
+    assert estimate.usd.low < true < estimate.usd.high
+    assert estimate.usd.expected == pytest.approx(true, rel=0.05)
+    assert estimate.usd.high < 1.1 * true
+    assert estimate.batch_usd == estimate.usd.expected / 2
+    assert estimate.tokens.low < sum(3400 + 100 * (n % 5) + 20 * (n % 7) for n in range(1300)) < estimate.tokens.high
+    assert estimate_cost(pilot, 20, price).usd.high == estimate_cost(pilot, 20, price).usd.low  # the pilot was all of it
+    assert estimate_cost(pilot, 1300, None).usd is None
     with pytest.raises(ValueError, match="at least 2"):
         estimate_cost(pilot[:1], 10, price)
 

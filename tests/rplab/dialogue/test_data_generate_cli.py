@@ -12,13 +12,15 @@ from collections import Counter
 
 import pytest
 
-from rplab.cli import data_generate
+from rplab.cli import data_generate, data_pack
 from rplab.errors import ConfigError, DataError
 
 
 def _call(*argv):
     parser = argparse.ArgumentParser()
-    data_generate.register(parser.add_subparsers(required=True))
+    commands = parser.add_subparsers(required=True)
+    data_generate.register(commands)
+    data_pack.register(commands)
     arguments = parser.parse_args([str(part) for part in argv])
     return arguments.handler(arguments)
 
