@@ -104,11 +104,18 @@ class OnnxVoice:
         return tuple(self._files.config.styles)
 
     def synthesise(self, text: str, *, speed: float = 1.0, pitch: float = 0.0, style: str = "") -> Samples:
-        """Speak a whole text; see `VoiceEngine.synthesise`."""
-        return np.concatenate(list(self.stream(text, speed=speed, pitch=pitch, style=style)))
+        """Speak a whole text with the least work; see `VoiceEngine.synthesise`."""
+        return np.concatenate(list(self._read_aloud(text, speed, pitch, style, whole=True)))
 
     def stream(self, text: str, *, speed: float = 1.0, pitch: float = 0.0, style: str = "") -> Iterator[Samples]:
-        """Speak piece by piece; see `VoiceEngine.stream`. With a pitch shift a piece is a sentence."""
+        """Speak piece by piece; see `VoiceEngine.stream`. With a pitch shift a piece is a sentence.
+
+        Pieces are float32, 16 frames (0.19 s) at first, then growing to 3 s; while one is played the next are decoded. A
+        reader that stops (closes the iterator) stops the decoding.
+        """
+        return self._read_aloud(text, speed, pitch, style, whole=False)
+
+    def _read_aloud(self, text: str, speed: float, pitch: float, style: str, *, whole: bool) -> Iterator[Samples]:
         if not 0.5 <= speed <= 2.0 or not -12.0 <= pitch <= 12.0:
             raise ValueError(f"speed must be 0.5..2 and pitch -12..12 semitones, not {speed} and {pitch}")
         rise = 2.0 ** (pitch / 12.0)
@@ -119,7 +126,7 @@ class OnnxVoice:
         sentences = split_sentences(normalised.text)
         loudest = 0.0
         for index, sentence in enumerate(sentences):
-            for piece in self._speak(sentence, request, rise):
+            for piece in self._speak(sentence, request, rise, whole=whole):
                 loudest = max(loudest, float(np.abs(piece).max(initial=0.0)))
                 yield piece
             if index + 1 < len(sentences):
@@ -130,9 +137,10 @@ class OnnxVoice:
             raise AudioError(f"the voice made no sound for {text[:40]!r}; the model may be broken, or nothing in the text has a reading")
 
     def close(self) -> None:
-        """Nothing to free: the graphs go with the object."""
+        """Let the decoding threads go; the graphs go with the object."""
+        self._model.close()
 
-    def _speak(self, sentence: str, request: SpeechRequest, rise: float) -> Iterator[Samples]:
+    def _speak(self, sentence: str, request: SpeechRequest, rise: float, *, whole: bool) -> Iterator[Samples]:
         reading = read_or_skip(sentence, self._options.unknown)
         if reading is None:
             logger.warning("left out, no reading for a part of it: %r", sentence)
@@ -143,10 +151,11 @@ class OnnxVoice:
             return
         with self._lock:
             features = None if self._bert is None else self._bert(reading.text)
-        pieces = self._model.speak(prepare(reading, features), request)
+        sentence_input = prepare(reading, features)
         if rise != 1.0:  # spoken slower by as much, then played faster: higher at the same speed
-            yield limit_peaks(resample(np.concatenate(list(pieces)), 1.0 / rise) * self._gain)
+            yield limit_peaks(resample(self._model.speak_whole(sentence_input, request), 1.0 / rise) * self._gain)
             return
+        pieces = [self._model.speak_whole(sentence_input, request)] if whole else self._model.speak(sentence_input, request)
         for piece in pieces:
             yield limit_peaks(piece * self._gain)
 
@@ -171,7 +180,7 @@ class OnnxVoice:
     def _calibrate(self) -> None:
         request = self._request(self._options.style)
         features = None if self._bert is None else self._bert(_TEST_PHRASE)
-        sound = np.concatenate(list(self._model.speak(prepare(read_text(_TEST_PHRASE), features), request)))
+        sound = self._model.speak_whole(prepare(read_text(_TEST_PHRASE), features), request)
         level = rms_dbfs(sound)
         if not np.isfinite(sound).all() or level < _SILENT_DBFS:
             raise AudioError(f"{self._files.path}: the voice makes no sound ({level:.0f} dBFS). Train or export it again")

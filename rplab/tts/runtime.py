@@ -1,17 +1,22 @@
 """Speech from ONNX graphs, without torch: one reading in, pieces of sound out.
 
 `SplitVoice` (our export) draws its noise from a seed, rounds durations itself and decodes in pieces: a frame depends on
-`overlap_frames` neighbours, so pieces with that overlap put together equal one decoding of the whole. Pieces grow
-(16, 32, then 96 frames) so that the first sound comes early and later ones cost little. `MonoVoice` runs graphs made
-elsewhere: one piece a sentence, noise inside the graph.
+`overlap_frames` neighbours, so pieces with that overlap put together equal one decoding of the whole. Pieces grow, so
+that the first sound comes early and later ones cost little. Each core decodes a piece of its own: onnxruntime's threads
+gain a third on this decoder (its time axis is not what they divide), whole pieces side by side gain nearly all of it.
+`MonoVoice` runs graphs made elsewhere: one piece a sentence, noise inside the graph.
 
 To add a graph form: a class with `speak`, chosen in `open_model`.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -31,10 +36,15 @@ from rplab.tts.word2ph import expand_features
 logger = logging.getLogger(__name__)
 
 FloatArray: TypeAlias = NDArray[np.float32]
-FIRST_PIECES = (16, 32)
-"""Frames of the first pieces."""
-PIECE = 96
-"""Frames of all later pieces."""
+FIRST_PIECES = {1: (24, 36), 2: (16, 32)}
+"""Frames of the first pieces on one core and on more; each later one is twice as long as the one before it.
+
+A piece must be ready before the one before it was played: on one core, at RTF 0.3 and with the overlap, 24 then 36."""
+LONGEST_PIECE = 256
+"""Frames; the overlap of 13 on both sides then costs a tenth."""
+_CRUMB = 16
+"""A shorter last piece joins the one before it: it would cost two overlaps for nothing."""
+_MAX_WORKERS = 4
 MAX_PHONE_S = 2.0
 """No phone lasts longer; a broken voice would otherwise ask for hours."""
 MONO_INPUTS = (
@@ -50,6 +60,8 @@ MONO_INPUTS = (
     "noise_scale",
     "noise_scale_w",
 )
+_OTHER_NAMES = ("x", "x_lengths", "tone")
+"""How some exporters of the family (HayaKoe) name x_tst, x_tst_lengths and tones."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,15 @@ class VoiceModel(Protocol):
     size: VoiceSize
 
     def speak(self, sentence: NetworkInput, request: SpeechRequest) -> Iterator[FloatArray]:
-        """Yield the sound of one sentence in pieces of shape (samples,)."""
+        """Yield the sound of one sentence in pieces of shape (samples,), as soon as each is there."""
+        ...
+
+    def speak_whole(self, sentence: NetworkInput, request: SpeechRequest) -> FloatArray:
+        """Return all of it; equal to the pieces of `speak` within 1e-6."""
+        ...
+
+    def close(self) -> None:
+        """Free threads. Calling it twice is fine."""
         ...
 
 
@@ -115,7 +135,10 @@ class SplitVoice:
             ModelError: One of them is missing, corrupt or of another kind.
         """
         self.size = size
-        self._encoder, self._flow, self._decoder = (Graph(path, device=device, threads=threads) for path in paths)
+        self._encoder, self._flow = (Graph(path, device=device, threads=threads) for path in paths[:2])
+        self._workers = 1 if self._flow.provider.startswith("CUDA") else min(_MAX_WORKERS, threads or _num_cores())
+        self._decoder = Graph(paths[2], device=device, threads=1)
+        self._pool = ThreadPoolExecutor(self._workers, "decode") if self._workers > 1 else None
         encoder_inputs = ("phones", "tones", "languages", "bert", "style", "speaker_id", "duration_noise", "sdp_ratio")
         self._encoder.require(encoder_inputs, "encoder")
         self._flow.require(("z_prior", "speaker"), "flow")
@@ -123,10 +146,40 @@ class SplitVoice:
         self._max_frames = max(1, round(MAX_PHONE_S * size.audio.sample_rate / size.audio.hop_length))
 
     def speak(self, sentence: NetworkInput, request: SpeechRequest) -> Iterator[FloatArray]:
-        """Yield the sound piece by piece."""
+        """Yield the sound piece by piece; with several cores the next pieces are decoded meanwhile."""
         z, speaker = self.latent(sentence, request)
-        for start, end in plan_pieces(z.shape[2]):
-            yield self.decode(z, speaker, start, end)
+        pieces = plan_pieces(z.shape[2], self._workers)
+        if self._pool is None:
+            for start, end in pieces:
+                yield self.decode(z, speaker, start, end)
+            return
+        waiting: deque[Future[FloatArray]] = deque()
+        try:
+            for start, end in pieces:
+                waiting.append(self._pool.submit(self.decode, z, speaker, start, end))
+                if len(waiting) == self._workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # the listener left: what has not begun need not be decoded
+                future.cancel()
+
+    def speak_whole(self, sentence: NetworkInput, request: SpeechRequest) -> FloatArray:
+        """Return the sound of a sentence that nobody waits for: one equal piece a core, the least work in all."""
+        z, speaker = self.latent(sentence, request)
+        num_frames = z.shape[2]
+        shares = self._workers if num_frames >= _CRUMB * self._workers else 1
+        bounds = [num_frames * share // shares for share in range(shares + 1)]
+        if self._pool is None or shares == 1:
+            return self.decode(z, speaker, 0, num_frames)
+        parts = [self._pool.submit(self.decode, z, speaker, start, end) for start, end in itertools.pairwise(bounds)]
+        return np.concatenate([part.result() for part in parts])
+
+    def close(self) -> None:
+        """Let the decoding threads go."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def latent(self, sentence: NetworkInput, request: SpeechRequest) -> tuple[FloatArray, FloatArray]:
         """Return the latent frames (1, C, S) and the speaker vector (1, C, 1) of a sentence."""
@@ -180,16 +233,19 @@ class MonoVoice:
         """
         self.size = size
         self._graph = Graph(path, device=device, threads=threads)
-        self._graph.require(MONO_INPUTS, "JP-Extra voice")
+        self._graph.require((*MONO_INPUTS, *_OTHER_NAMES), "JP-Extra voice")
 
     def speak(self, sentence: NetworkInput, request: SpeechRequest) -> Iterator[FloatArray]:
         """Yield the sound in one piece; the graph draws its own noise, so equal seeds need not give equal sound."""
         audio = self._graph.run(
             {
                 "x_tst": sentence.phones,
+                "x": sentence.phones,
                 "x_tst_lengths": [sentence.phones.shape[1]],
+                "x_lengths": [sentence.phones.shape[1]],
                 "sid": [request.speaker],
                 "tones": sentence.tones,
+                "tone": sentence.tones,
                 "language": sentence.languages,
                 "bert": sentence.bert,
                 "style_vec": request.style[None],
@@ -201,19 +257,30 @@ class MonoVoice:
         )[0]
         yield audio.reshape(-1)
 
+    def speak_whole(self, sentence: NetworkInput, request: SpeechRequest) -> FloatArray:
+        """Return the one piece."""
+        return next(self.speak(sentence, request))
 
-def plan_pieces(num_frames: int) -> list[tuple[int, int]]:
-    """Return (start, end) of the pieces in which `num_frames` frames are decoded."""
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def plan_pieces(num_frames: int, workers: int = 1) -> list[tuple[int, int]]:
+    """Return (start, end) of the pieces in which `num_frames` frames are decoded by so many cores at once."""
     pieces: list[tuple[int, int]] = []
-    start = 0
-    sizes = iter(FIRST_PIECES)
+    start, (length, later) = 0, FIRST_PIECES[min(2, workers)]
     while start < num_frames:
-        end = min(num_frames, start + next(sizes, PIECE))
-        if num_frames - end < FIRST_PIECES[0]:  # a crumb would cost two overlaps for nothing
+        end = min(num_frames, start + length)
+        if num_frames - end < _CRUMB:
             end = num_frames
         pieces.append((start, end))
-        start = end
+        start, length, later = end, later, min(LONGEST_PIECE, 2 * later)
     return pieces
+
+
+def _num_cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def open_model(files: VoiceFiles, *, device: Device = "cpu", threads: int = 0) -> VoiceModel:
