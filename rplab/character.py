@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from rplab.errors import ConfigError
 
@@ -53,14 +53,31 @@ class Person(BaseModel):
         return value
 
 
+LoreKey = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+
+
 class LoreEntry(BaseModel):
     """Something about the world that is told when one of its keys comes up."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    keys: tuple[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)], ...] = Field(max_length=50)
-    """Plain words; never patterns."""
+    keys: tuple[LoreKey, ...] = Field(default=(), max_length=50)
+    """Plain words; never patterns. One of them must come up."""
     content: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
+    secondary_keys: tuple[LoreKey, ...] = Field(default=(), max_length=50)
+    """When there are any, one of them must come up as well."""
+    constant: bool = False
+    """Always told, whatever comes up."""
+    priority: int = Field(default=0, ge=-(2**31), le=2**31)
+    """Where the budget does not suffice, entries of higher priority stay."""
+    scan_depth: int | None = Field(default=None, ge=0, le=1000)
+    """How many of the latest messages are looked at; None leaves it to the settings of play."""
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> LoreEntry:
+        if not self.keys and not self.constant:
+            raise ValueError("needs at least one key, or `constant: true`")
+        return self
 
 
 class Card(Person):

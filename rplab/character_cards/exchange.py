@@ -227,16 +227,34 @@ def _lore(book: Any, character: str, player: str, notes: list[str]) -> list[dict
         content = _short(
             _fill(_DECORATOR.sub("", compose(entry["content"])), character, player), _LORE, f"lore[{len(found)}]", notes, one_line=False
         )
-        keys = [_fill(key, character, player).strip()[:100] for key in entry["keys"] if isinstance(key, str) and key.strip()]
-        found.append({"keys": keys[:50], "content": content})
+        found.append({"keys": _keys(entry["keys"], character, player), "content": content, **_when(entry, book, character, player)})
     notes += [f"lore: {number} left out ({reason}; kept for export)" for reason, number in left.items()]
     return found
+
+
+def _keys(keys: Any, character: str, player: str) -> list[str]:
+    filled = (_fill(key, character, player).strip()[:100] for key in keys if isinstance(key, str)) if isinstance(keys, list) else ()
+    return [key for key in filled if key][:50]
+
+
+def _when(entry: Mapping[str, Any], book: Any, character: str, player: str) -> dict[str, Any]:
+    """Return when and how urgently an entry is told: its own fields, else those of the book."""
+    secondary = _keys(entry.get("secondary_keys"), character, player) if entry.get("selective") is True else []
+    depth = entry.get("scan_depth", book.get("scan_depth") if isinstance(book, dict) else None)
+    priority = entry.get("priority")
+    return {
+        "secondary_keys": secondary,
+        "constant": entry.get("constant") is True,
+        "priority": max(-(2**31), min(2**31, priority)) if type(priority) is int else 0,
+        "scan_depth": max(0, min(1000, depth)) if type(depth) is int else None,
+    }
 
 
 def _refuse_entry(entry: Any) -> str | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("content"), str) or not isinstance(entry.get("keys"), list):
         return "not readable"
-    if not _DECORATOR.sub("", entry["content"]).strip() or not any(isinstance(key, str) and key.strip() for key in entry["keys"]):
+    has_keys = entry.get("constant") is True or any(isinstance(key, str) and key.strip() for key in entry["keys"])
+    if not _DECORATOR.sub("", entry["content"]).strip() or not has_keys:
         return "no text or no keys"
     if entry.get("use_regex") is True:
         return "keys are patterns, which are never run"
@@ -300,6 +318,11 @@ def _entry(entry: LoreEntry, number: int) -> dict[str, Any]:
         "enabled": True,
         "insertion_order": number,
         "use_regex": False,
+        "secondary_keys": list(entry.secondary_keys),
+        "selective": bool(entry.secondary_keys),
+        "constant": entry.constant,
+        "priority": entry.priority,
+        **({} if entry.scan_depth is None else {"scan_depth": entry.scan_depth}),
     }
 
 
