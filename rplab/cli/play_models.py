@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from rplab.llm.eval_config import DecodingConfig
 from rplab.llm.generate import TextModel
 from rplab.play.config import ReplySampling
+from rplab.play.engines import PromptUsage
 from rplab.play.published import Published
 from rplab.translator.translate import Translator
 
@@ -21,9 +22,23 @@ class LocalReplyModel:
         """Take over a loaded model."""
         self._model = model
 
-    def fits(self, messages: Sequence[Mapping[str, str]], sampling: ReplySampling) -> bool:
-        """See `ReplyModel.fits`."""
-        return len(self._model.encode(messages)) + sampling.max_new_tokens <= self._model.max_positions
+    @property
+    def context_tokens(self) -> int:
+        """See `ReplyModel.context_tokens`."""
+        return self._model.max_positions
+
+    @property
+    def usage(self) -> PromptUsage:
+        """See `ReplyModel.usage`."""
+        return PromptUsage(self._model.num_read, self._model.num_reused)
+
+    def count(self, messages: Sequence[Mapping[str, str]]) -> int:
+        """See `ReplyModel.count`."""
+        return len(self._model.encode(messages))
+
+    def prefill(self, messages: Sequence[Mapping[str, str]], *, cancelled: Callable[[], bool]) -> None:
+        """See `ReplyModel.prefill`."""
+        self._model.read_ahead(messages, cancelled=cancelled)
 
     def stream(
         self, messages: Sequence[Mapping[str, str]], sampling: ReplySampling, *, seed: int, cancelled: Callable[[], bool]

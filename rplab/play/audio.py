@@ -12,8 +12,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rplab.errors import AudioError, LabError
 from rplab.l10n import tr
@@ -163,7 +164,7 @@ def numbered_paths(folder: Path) -> Callable[[], Path]:
 _DEVICES = {"sounddevice": "SounddeviceSink", "miniaudio": "MiniaudioSink", "ffplay": "FfplaySink"}
 
 
-def open_sink(kind: str, rate_hz: int, *, max_buffered_s: float = 12.0, out: Path = Path("out")) -> tuple[AudioSink, str]:
+def open_sink(kind: str, rate_hz: int, *, max_buffered_s: float = 12.0, out: Path = Path("out"), device: str = "") -> tuple[AudioSink, str]:
     """Open a sink and say in one line what it is.
 
     Args:
@@ -171,6 +172,7 @@ def open_sink(kind: str, rate_hz: int, *, max_buffered_s: float = 12.0, out: Pat
         rate_hz: Frames per second of the voice.
         max_buffered_s: Most sound that waits to be played, seconds.
         out: Folder of WAV files.
+        device: Part of the device's name, or its number in `list_output_devices`; empty is the system's default.
 
     Raises:
         AudioError: A device was asked for by name and does not work here.
@@ -182,7 +184,7 @@ def open_sink(kind: str, rate_hz: int, *, max_buffered_s: float = 12.0, out: Pat
         if name == "wav":
             break
         try:
-            sink = _open_device(name, rate_hz, max_buffered_s)
+            sink = _open_device(name, rate_hz, max_buffered_s, device)
         except AudioError as error:
             if kind != "auto":
                 raise
@@ -197,11 +199,57 @@ def open_sink(kind: str, rate_hz: int, *, max_buffered_s: float = 12.0, out: Pat
     )
 
 
-def _open_device(name: str, rate_hz: int, max_buffered_s: float) -> AudioSink:
+@dataclass(frozen=True)
+class OutputDevice:
+    """A place where sound can go."""
+
+    number: int
+    """For `--device`."""
+    sink: str
+    """Which kind of sink finds it: sounddevice or miniaudio."""
+    name: str
+    is_default: bool = False
+
+
+def list_output_devices() -> list[OutputDevice]:
+    """Return the output devices of this machine; empty where neither library finds one."""
+    module: Any = importlib.import_module("rplab.play.devices")
+    found: list[OutputDevice] = []
+    for kind, finder in (("sounddevice", module.find_sounddevice_outputs), ("miniaudio", module.find_miniaudio_outputs)):
+        try:
+            with _quiet_libraries():
+                names: list[tuple[str, bool]] = finder()
+        except Exception as error:  # noqa: BLE001 - a library that is missing or broken has no devices
+            logger.info("no devices through %s: %s", kind, error)
+            continue
+        found += [OutputDevice(len(found) + place, kind, name, is_default) for place, (name, is_default) in enumerate(names)]
+    return found
+
+
+def _pick_device(kind: str, device: str) -> str:
+    """Return the name of the device that the player means.
+
+    Raises:
+        AudioError: There is none; names those that are there.
+    """
+    devices = [found for found in list_output_devices() if found.sink == kind]
+    wanted = device.strip().casefold()
+    for found in devices:
+        if wanted == str(found.number) or wanted == found.name.casefold():
+            return found.name
+    for found in devices:
+        if wanted in found.name.casefold():
+            return found.name
+    names = ", ".join(f"{found.number} {found.name}" for found in devices) or "none"
+    raise AudioError(f"no output device {device!r} for {kind}. Use one of: {names}")
+
+
+def _open_device(name: str, rate_hz: int, max_buffered_s: float, device: str = "") -> AudioSink:
     try:
         factory = getattr(importlib.import_module("rplab.play.devices"), _DEVICES[name])
+        options = {"device": _pick_device(name, device)} if device and name != "ffplay" else {}
         with _quiet_libraries():
-            sink: AudioSink = factory(rate_hz, max_buffered_s)
+            sink: AudioSink = factory(rate_hz, max_buffered_s, **options)
     except LabError:
         raise
     except Exception as error:

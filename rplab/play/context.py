@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -35,7 +34,19 @@ class TurnContext:
     metrics: TurnMetrics = field(default_factory=TurnMetrics)
     notices: list[Notice] = field(default_factory=list[Notice])
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    started: float = field(default_factory=time.monotonic)
+    narrated_chars: int = 0
+    """Narration shown so far."""
+    sink_failed: bool = False
+    """The sound device was taken away during this turn."""
+    started: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self.started = self.now()
+
+    def now(self) -> float:
+        """Seconds on the clock of the event loop: every time in a turn is read here, so that tests can move it."""
+        return asyncio.get_running_loop().time()
 
     def is_cancelled(self) -> bool:
         """Whether the turn was interrupted."""
@@ -43,14 +54,18 @@ class TurnContext:
 
     def elapsed(self) -> float:
         """Seconds since the message was sent."""
-        return time.monotonic() - self.started
+        return self.now() - self.started
 
     def notice(self, part: Part, message: str) -> None:
         """Tell, once a turn for each part, that it did not work."""
-        if any(notice.part == part for notice in self.notices):
+        if self.is_told(part):
             return
         self.notices.append(Notice(part, message))
         self.on_event(self.notices[-1])
+
+    def is_told(self, part: Part) -> bool:
+        """Whether the player knows already that a part did not work."""
+        return any(notice.part == part for notice in self.notices)
 
     def explain(self, part: Part, error: BaseException) -> str:
         """Return an error in one line for the notice; what is not one of ours goes to the log with its traceback."""

@@ -14,8 +14,6 @@ import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
-import numpy as np
-
 from rplab.errors import AudioError
 from rplab.play.ring import PcmRing
 from rplab.tts.engine import Samples
@@ -63,17 +61,19 @@ class RingSink:
 
 
 class SounddeviceSink(RingSink):
-    """The system's default output through PortAudio."""
+    """An output through PortAudio; the system's default when none is named."""
 
-    def __init__(self, rate_hz: int, max_buffered_s: float) -> None:
+    def __init__(self, rate_hz: int, max_buffered_s: float, *, device: str = "") -> None:
         """Open and start the stream, so that the first sentence finds it warm."""
         super().__init__(rate_hz, max_buffered_s)
         sounddevice: Any = importlib.import_module("sounddevice")
-        self._stream = sounddevice.OutputStream(samplerate=rate_hz, channels=1, dtype="float32", latency="low", callback=self._callback)
+        self._stream = sounddevice.OutputStream(
+            samplerate=rate_hz, channels=1, dtype="float32", latency="low", device=device or None, callback=self._callback
+        )
         self._stream.start()
         self.latency_s = float(self._stream.latency)
-        device: Any = sounddevice.query_devices(self._stream.device)
-        self.name = f"sounddevice ({device['name']})"
+        about: Any = sounddevice.query_devices(self._stream.device)
+        self.name = f"sounddevice ({about['name']})"
 
     def write(self, samples: Samples) -> bool:
         """See `AudioSink.write`; a stream that stopped means that the device was taken away."""
@@ -95,17 +95,20 @@ class MiniaudioSink(RingSink):
 
     latency_s = 0.03
 
-    def __init__(self, rate_hz: int, max_buffered_s: float, *, backends: Sequence[Any] = ()) -> None:
+    def __init__(self, rate_hz: int, max_buffered_s: float, *, device: str = "", backends: Sequence[Any] = ()) -> None:
         """Open and start the device.
 
         Args:
             rate_hz: Frames per second.
             max_buffered_s: Most sound that waits, seconds.
+            device: Name of the device; the system's default when empty.
             backends: miniaudio backends to try; its own order when empty. Only tests name the silent NULL backend.
         """
         super().__init__(rate_hz, max_buffered_s)
         miniaudio: Any = importlib.import_module("miniaudio")
+        chosen = next((entry["id"] for entry in miniaudio.Devices().get_playbacks() if entry["name"] == device), None) if device else None
         self._device = miniaudio.PlaybackDevice(
+            device_id=chosen,
             output_format=miniaudio.SampleFormat.SIGNED16,
             nchannels=1,
             sample_rate=rate_hz,
@@ -130,6 +133,19 @@ class MiniaudioSink(RingSink):
         wanted = yield b""
         while True:
             wanted = yield to_pcm16(self._ring.read(wanted))
+
+
+def find_sounddevice_outputs() -> list[tuple[str, bool]]:
+    """Return the names of PortAudio's outputs and whether each is the default."""
+    sounddevice: Any = importlib.import_module("sounddevice")
+    default = sounddevice.default.device[1]
+    return [(str(entry["name"]), entry["index"] == default) for entry in sounddevice.query_devices() if entry["max_output_channels"] > 0]
+
+
+def find_miniaudio_outputs() -> list[tuple[str, bool]]:
+    """Return the names of miniaudio's outputs; it does not say which is the default."""
+    miniaudio: Any = importlib.import_module("miniaudio")
+    return [(str(entry["name"]), False) for entry in miniaudio.Devices().get_playbacks()]
 
 
 class FfplaySink:
@@ -227,36 +243,3 @@ class FfplaySink:
                 process.stdin.close()
             except OSError:
                 return  # what the pipe still held is meant to be lost
-
-
-class VirtualSink(RingSink):
-    """A loudspeaker on a clock that a test moves by hand: nothing is played until `advance`."""
-
-    name = "virtual"
-
-    def __init__(self, rate_hz: int, max_buffered_s: float = 60.0) -> None:
-        """Start at time 0."""
-        super().__init__(rate_hz, max_buffered_s)
-        self.heard: list[Samples] = []
-
-    def advance(self, seconds: float) -> Samples:
-        """Let time pass and return what was heard in it."""
-        samples = self._ring.read(round(seconds * self.sample_rate))
-        self.heard.append(samples)
-        return samples
-
-    def drain(self, timeout_s: float) -> bool:  # noqa: ARG002 - time does not pass by itself here
-        """Play all that waits."""
-        self.advance(self._ring.buffered_frames / self.sample_rate)
-        return True
-
-    def close(self) -> None:
-        """See `AudioSink.close`."""
-        self._ring.close()
-
-    def silence_runs_s(self, threshold: float = 0.01) -> list[float]:
-        """Return the lengths of the silences between the first and the last sound heard, seconds."""
-        heard = np.concatenate(self.heard) if self.heard else np.zeros(0, dtype=np.float32)
-        loud = np.flatnonzero(np.abs(heard) > threshold)
-        steps = np.diff(loud)
-        return [float(step - 1) / self.sample_rate for step in steps if step > 1]

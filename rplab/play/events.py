@@ -83,6 +83,20 @@ class Spoken:
 
     japanese: str
     audio_s: float
+    style: str = ""
+    """Speaking style; empty is the voice's own."""
+    feeling: str = "neutral"
+    """What the words around the sentence told (`rplab.play.emotion`)."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The play clock stands in a sentence, or has passed it."""
+
+    text: str
+    japanese: str
+    share: float
+    """Of the sentence, 0..1."""
 
 
 @dataclass(frozen=True)
@@ -93,4 +107,4 @@ class Notice:
     message: str
 
 
-SessionEvent: TypeAlias = ParseEvent | Translated | Spoken | Notice
+SessionEvent: TypeAlias = ParseEvent | Translated | Spoken | Heard | Notice

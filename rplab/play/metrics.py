@@ -25,10 +25,18 @@ class TurnMetrics:
     """Speech complete (played, where the sink plays)."""
     pieces: int = 0
     """Pieces of text that the model gave (about tokens)."""
+    prefill_new: int | None = None
+    """Tokens of the prompt that had to be read."""
+    prefill_cached: int | None = None
+    """Tokens of the prompt that were there from before."""
     translate_s: list[float] = field(default_factory=list[float])
     """Each call of the translator."""
     synth_s: float = 0.0
     """Spent in the voice."""
+    first_chunk_s: list[float] = field(default_factory=list[float])
+    """Of each sentence: from the request until its first piece of sound."""
+    rtfs: list[float] = field(default_factory=list[float])
+    """Of each sentence: seconds in the voice for a second of sound."""
     audio_s: float = 0.0
     """Length of the speech, pauses included."""
     gaps: int = 0
@@ -39,6 +47,10 @@ class TurnMetrics:
     max_waiting: int = 0
     """Most sentences that waited for the translator."""
     cancelled: bool = False
+    cancel_s: float | None = None
+    """From the interruption to silence: the call, the fade, and what the device still holds."""
+    worker_restarts: int = 0
+    """How often the voice process was replaced."""
 
     @property
     def q2a_s(self) -> float | None:

@@ -14,7 +14,8 @@ import numpy as np
 
 from rplab.tts.engine import Samples
 
-_FADE_S = 0.005
+FADE_S = 0.005
+"""A cut in the middle of a wave clicks; so short a fade does not."""
 
 
 class PcmRing:
@@ -29,7 +30,7 @@ class PcmRing:
         """
         self._parts: deque[Samples] = deque()
         self._capacity = round(max_buffered_s * rate_hz)
-        self._fade_frames = round(_FADE_S * rate_hz)
+        self._fade_frames = round(FADE_S * rate_hz)
         self._changed = threading.Condition()
         self._buffered = 0
         self._epoch = 0

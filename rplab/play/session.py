@@ -1,7 +1,7 @@
 """The session: a conversation, one turn after another.
 
-What happens between Enter and the first sound is in `rplab.play.turn`. Here: the prompt (system text, the window of the
-history, the new message), committing text before speech, regenerating and undoing, saving.
+What happens between Enter and the first sound is in `rplab.play.turn`. Here: the prompt, committing text before speech,
+drawing a reply again, and what waits until the sound is over (memory, summary, reading the next prompt).
 
 A session is used from one event loop. A turn starts by cancelling the one before, so typing while the character speaks
 interrupts it (barge-in).
@@ -9,28 +9,33 @@ interrupts it (barge-in).
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from rplab.errors import LabError
+from rplab.errors import AudioError, ConfigError, LabError
 from rplab.l10n import tr
-from rplab.play.config import PlayConfig
-from rplab.play.context import TurnContext
-from rplab.play.engines import Engines
+from rplab.play.audio import AudioSink
+from rplab.play.chronicle import Chronicle
+from rplab.play.config import PlayConfig, ReplySampling
+from rplab.play.context import END, TurnContext, close_iterator, take_next
+from rplab.play.engines import Engines, ReplyModel
 from rplab.play.events import SessionEvent
-from rplab.play.history import Exchange, fit_messages
+from rplab.play.history import Exchange
 from rplab.play.metrics import TurnMetrics
 from rplab.play.parse import ReplyParser
-from rplab.play.store import SessionLog
 from rplab.play.threads import Threads
 from rplab.play.turn import Turn
 from rplab.seeding import derive_seed
+from rplab.tts.engine import Samples
 
 logger = logging.getLogger(__name__)
 
 Listener = Callable[[SessionEvent], None]
+_SINK_OPENS_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,25 +54,36 @@ class Scene:
 class PlaySession:
     """A conversation with a character."""
 
-    def __init__(self, scene: Scene, engines: Engines, config: PlayConfig, log: SessionLog | None = None) -> None:
-        """Start a conversation, or go on with the one that `log` holds.
+    def __init__(self, scene: Scene, engines: Engines, config: PlayConfig, chronicle: Chronicle, *, threads: Threads | None = None) -> None:
+        """Start a conversation, or go on with the one that `chronicle` holds.
 
         Args:
             scene: Who talks.
             engines: Model and, for speech, translator, voice and sink.
             config: Settings.
-            log: Where turns are saved; None keeps them in memory only.
+            chronicle: Where turns are kept.
+            threads: Where engines are called; only tests with a clock of their own give another.
         """
         self.scene = scene
         self.engines = engines
         self.config = config
-        self.exchanges: list[Exchange] = list(log.exchanges) if log else []
+        self.chronicle = chronicle
         self.metrics: deque[TurnMetrics] = deque(maxlen=500)
         """Of the latest turns, oldest first; the one in progress is the last."""
-        self._log = log
-        self._threads = Threads()
+        self.afterwards: Callable[[Turn], Awaitable[None]] | None = None
+        """Called when a turn's sound is over and nobody interrupted it: memory and summary. Cancelled when the player types."""
+        self.last: Turn | None = None
+        """The latest turn that showed something."""
+        self._threads = threads or Threads()
         self._current: Turn | None = None
-        self._attempt = 0
+        self._nodes: dict[int, int] = {}
+        self._resting: asyncio.Task[None] | None = None
+        self._sink_failed = False
+
+    @property
+    def exchanges(self) -> Sequence[Exchange]:
+        """What was said, from the first exchange to the last."""
+        return self.chronicle.exchanges
 
     async def say(self, text: str, on_event: Listener) -> Turn:
         """Send a message; returns when the reply's text is complete and saved, while speech may go on.
@@ -77,107 +93,241 @@ class PlaySession:
             on_event: Called for everything that happens, in order, in this event loop.
         """
         await self.stop()
-        self._attempt = 0
         return await self._reply(_whole_characters(text), on_event)
 
     async def regenerate(self, on_event: Listener) -> Turn | None:
-        """Take the last reply back and draw another; None when there is none."""
+        """Draw another reply to the last message, beside the one that is there; None when there is none."""
         await self.stop()
-        if not self.exchanges:
+        node = self.chronicle.head
+        if node is None:
             return None
-        last = self.exchanges.pop()
-        self._attempt += 1
-        turn = await self._reply(last.user, on_event, replaces=True)
+        self._keep(lambda: self.chronicle.goto(self.chronicle.parent(node)), None)
+        turn = await self._reply(self.chronicle.user_text(node), on_event)
         if not turn.parsed().shown.strip():
-            self.exchanges.append(last)
+            self._keep(lambda: self.chronicle.goto(node), turn)
         return turn
 
     async def undo(self) -> Exchange | None:
-        """Take the last exchange back; None when there is none."""
+        """Go back before the last exchange, which stays in the tree; None when there is none."""
         await self.stop()
-        if not self.exchanges:
+        node = self.chronicle.head
+        if node is None:
             return None
-        last = self.exchanges.pop()
-        self._attempt = 0
-        self._save(lambda log: log.append_undo(), None)
+        last = self.chronicle.exchanges[-1]
+        self._keep(lambda: self.chronicle.goto(self.chronicle.parent(node)), None)
         return last
 
     async def stop(self) -> None:
-        """Stop the turn in progress, if there is one: no more text, no more sound; what was shown is kept."""
+        """Stop whatever goes on: no more text, no more sound; what was shown is kept."""
         turn = self._current
         if turn is not None:
             turn.cancel()
             await self._end(turn)
+        resting, self._resting = self._resting, None
+        if resting is not None and resting is not asyncio.current_task():
+            resting.cancel()
+            await asyncio.gather(resting, return_exceptions=True)
 
     async def finish(self, turn: Turn) -> None:
         """Wait until a turn was spoken, or interrupted, and keep its numbers."""
         await self._end(turn)
 
+    async def rest(self) -> None:
+        """Wait until what follows a turn (memory, reading the next prompt) is done; for tests and the end of a script."""
+        if self._resting is not None:
+            await asyncio.gather(self._resting, return_exceptions=True)
+
+    async def replay(self) -> bool:
+        """Let the sound of the latest turn be heard again, until it ends or somebody interrupts; False without any."""
+        await self.stop()
+        sink = self.engines.sink
+        parts = self.last.audio()[0] if self.last is not None else []
+        if sink is None or not parts:
+            return False
+        self._resting = asyncio.create_task(self._play_again(sink, list(parts)))
+        await asyncio.gather(self._resting, return_exceptions=True)
+        return True
+
+    async def ask(
+        self, messages: Sequence[Mapping[str, str]], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int | None = None
+    ) -> str:
+        """Ask the model something beside the conversation, for `afterwards`.
+
+        Args:
+            messages: The whole prompt.
+            max_new_tokens: Longest answer.
+            temperature: 0 is greedy.
+            seed: Of the draws; the session's own when None.
+
+        Raises:
+            CancelledError: The player typed; the model stops within one token.
+            Exception: Whatever the model raised.
+        """
+        sampling = ReplySampling(max_new_tokens=max_new_tokens, temperature=temperature, repetition_penalty=1.0)
+        stop, model = threading.Event(), self.engines.model
+        pieces = model.stream(messages, sampling, seed=self.config.seed if seed is None else seed, cancelled=stop.is_set)
+        parts: list[str] = []
+        try:
+            while (piece := await self._threads.call("model", take_next, pieces, timeout_s=self.config.reply_timeout_s)) is not END:
+                parts.append(piece)
+        finally:
+            stop.set()
+            self._threads.send("model", close_iterator, pieces)
+        return "".join(parts)
+
+    def change_voice(self, **changes: object) -> None:
+        """Change fields of `config.voice` (style, speed, pitch) from the next sentence on.
+
+        Raises:
+            ConfigError: A value is out of range, or the voice has no such style.
+        """
+        voice = self.engines.voice
+        style = changes.get("style")
+        if style and voice is not None and style not in voice.styles:
+            names = ", ".join(voice.styles) or tr("없음", "none")
+            raise ConfigError(tr(f"{style!r} 말투가 없습니다. 있는 것: {names}", f"the voice has no style {style!r}. It has: {names}"))
+        settings = self.config.voice.model_validate({**self.config.voice.model_dump(), **changes})
+        self.config = self.config.model_copy(update={"voice": settings})
+
+    async def use_sink(self, sink: AudioSink) -> None:
+        """Let sound go somewhere else from now on."""
+        await self.stop()
+        old, self.engines = self.engines.sink, replace(self.engines, sink=sink)
+        self._sink_failed = False
+        if old is not None and old is not sink:
+            self._threads.send("old sink", old.close)
+
     async def aclose(self) -> None:
-        """Stop and give threads and devices back."""
+        """Stop and give threads, devices and files back."""
         await self.stop()
         self._threads.close()
         if self.engines.sink is not None:
             self.engines.sink.close()
         if self.engines.voice is not None:
             self.engines.voice.close()
-        if self._log is not None:
-            self._log.close()
+        self.chronicle.close()
 
-    async def _reply(self, text: str, on_event: Listener, *, replaces: bool = False) -> Turn:
+    # -- a turn
+
+    async def _reply(self, text: str, on_event: Listener) -> Turn:
+        recovered = await self._recover_sink()
         parser = ReplyParser(
             protagonist=self.scene.protagonist, player=self.scene.player, first_clause_chars=self.config.first_clause_chars
         )
-        context = TurnContext(self.engines, self.config, self._threads, on_event)
-        turn = Turn(context, parser)
+        engines = replace(self.engines, sink=None) if self._sink_failed else self.engines
+        turn = Turn(TurnContext(engines, self.config, self._threads, on_event), parser)
+        if recovered:
+            turn.note("audio", recovered)
         self._current = turn
         self.metrics.append(turn.metrics)
-        fitted = fit_messages(
-            self.scene.system,
-            self.exchanges,
-            text,
-            max_turns=self.config.max_history_turns,
-            fits=lambda messages: self.engines.model.fits(messages, self.config.sampling),
-        )
-        if fitted is None:
+        attempt, depth = self.chronicle.attempt, len(self.chronicle.exchanges)
+        messages = self.chronicle.compose(text, self.engines.model.count, self._room())
+        if messages is None:
             turn.refuse(
                 tr("메시지가 모델의 한도보다 깁니다. 나누어 보내세요.", "the message is longer than the model can read; send it in parts")
             )
             return turn
-        seed = derive_seed(self.config.seed, "turn", len(self.exchanges), self._attempt)
-        await turn.write(fitted[0], seed, lambda: self._commit(text, turn, replaces=replaces))
+        await turn.write(messages, derive_seed(self.config.seed, "turn", depth, attempt), lambda: self._commit(text, turn))
         return turn
 
-    def _commit(self, text: str, turn: Turn, *, replaces: bool) -> None:
+    def _room(self) -> int:
+        return self.engines.model.context_tokens - self.config.sampling.max_new_tokens
+
+    def _commit(self, text: str, turn: Turn) -> None:
         """Keep the reply, however it ended, before its speech is over."""
         reply = turn.parsed().shown.strip()
         if not reply:
             if not turn.failure and not turn.is_cancelled():
                 turn.fail(tr("모델이 아무 말도 하지 않았습니다. 다시 말해 보세요.", "the model wrote nothing; say it again"))
             return
-        exchange = Exchange(text, reply)
-        self.exchanges.append(exchange)
-        self._save(lambda log: log.append_turn(exchange, replaces=replaces, complete=not turn.failure), turn)
+        self.last = turn
+        self._keep(lambda: self.chronicle.commit(text, reply, complete=not turn.failure), turn)
+        if (head := self.chronicle.head) is not None:
+            self._nodes[id(turn)] = head
 
     async def _end(self, turn: Turn) -> None:
         is_first = await turn.finish()
         if self._current is turn:
             self._current = None
-        if is_first and turn.parsed().shown.strip():
-            japanese = [line.japanese for line in turn.lines]
-            notices = [notice.message for notice in turn.notices]
-            self._save(lambda log: log.append_speech(japanese, turn.metrics.as_json(), notices), turn)
-
-    def _save(self, action: Callable[[SessionLog], None], turn: Turn | None) -> None:
-        """Write to the log; a full disk costs the saving, not the conversation."""
-        if self._log is None:
+        if not is_first:
             return
+        self._sink_failed = self._sink_failed or turn.sink_failed
+        node = self._nodes.pop(id(turn), None)
+        if node is not None:
+            self._keep(lambda: self.chronicle.finish(node, turn.outcome()), turn)
+        if self._current is None and not turn.is_cancelled() and node is not None:
+            self._resting = asyncio.create_task(self._rest_after(turn))
+
+    def _keep(self, action: Callable[[], object], turn: Turn | None) -> None:
+        """Write to the chronicle; a full disk costs the saving, not the conversation."""
         try:
-            action(self._log)
+            action()
         except LabError as error:
             logger.warning("the conversation is not saved: %s", error)
             if turn is not None:
                 turn.note("store", tr(f"대화를 저장하지 못했습니다: {error}", f"the conversation is not saved: {error}"))
+
+    # -- between turns
+
+    async def _rest_after(self, turn: Turn) -> None:
+        """Do what may wait until the sound is over; whatever fails here costs comfort only."""
+        try:
+            if self.afterwards is not None:
+                await self.afterwards(turn)
+        except Exception:
+            logger.exception("what follows a turn failed")
+        try:
+            if self.config.prefill:
+                await self._prefill()
+        except Exception:
+            logger.exception("the next prompt was not read ahead")
+
+    async def _prefill(self) -> None:
+        """Read the next prompt as far as it is known, so that the next turn costs only what the player types."""
+        model, stop = self.engines.model, threading.Event()
+        messages = self.chronicle.compose("", model.count, self._room())
+        if messages is None:
+            return
+        try:
+            await self._threads.call("model", _prefill, model, messages, stop, timeout_s=self.config.reply_timeout_s)
+        finally:
+            stop.set()
+
+    async def _play_again(self, sink: AudioSink, parts: list[Samples]) -> None:
+        before, written = sink.played_frames, 0
+        try:
+            for part in parts:
+                if not await self._threads.call("sink", sink.write, part, timeout_s=self.config.voice_timeout_s):
+                    return
+                written += len(part)
+            await self._threads.call("sink", sink.finish, timeout_s=self.config.voice_timeout_s)
+            while sink.played_frames - before < written:
+                await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            sink.clear()
+            raise
+
+    async def _recover_sink(self) -> str:
+        """Open the sound again after the device was taken away; returns what to tell the player."""
+        if not self._sink_failed or self.engines.reopen_sink is None:
+            return ""
+        try:
+            sink, note = await self._threads.call("sink", self.engines.reopen_sink, timeout_s=_SINK_OPENS_WITHIN_S)
+        except (AudioError, TimeoutError) as error:
+            logger.info("still no sound: %s", error)
+            return ""
+        voice = self.engines.voice
+        if voice is not None and sink.sample_rate != voice.sample_rate:
+            sink.close()
+            return ""
+        await self.use_sink(sink)
+        return tr(f"소리를 다시 연결했습니다. {note}", f"sound is back. {note}")
+
+
+def _prefill(model: ReplyModel, messages: Sequence[Mapping[str, str]], stop: threading.Event) -> None:
+    """Run in the model's thread; a turn that began meanwhile finds it free at once."""
+    if not stop.is_set():
+        model.prefill(messages, cancelled=stop.is_set)
 
 
 def _whole_characters(text: str) -> str:

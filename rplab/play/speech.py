@@ -1,6 +1,6 @@
 """The speaking half of a turn: sentences in, sound out, while the text is still being written.
 
-    sentences(64) -> translator -> lines(8) -> voice -> sink
+    sentences(64) -> translator -> lines(8) -> voice -> sink        (rplab.play.speaker: from a line on)
 
 A sentence that finds the first queue full stays text, so that text never waits. The translator takes all sentences that
 wait in one call. What an engine raises, or a wait that takes too long, becomes one notice and less than speech.
@@ -10,30 +10,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from typing import TypeVar
 
 from rplab.l10n import tr
-from rplab.play.audio import AudioSink
-from rplab.play.context import END, TurnContext, take_next
-from rplab.play.events import Sentence, Spoken, Translated
-from rplab.play.metrics import GAP_S
+from rplab.play.chronicle import OutcomeLine
+from rplab.play.context import TurnContext
+from rplab.play.emotion import Feeling, choose_style, feel
+from rplab.play.events import Sentence, Translated
+from rplab.play.heard import HeardSentence
 from rplab.play.speakable import find_problem, is_japanese
-from rplab.tts.engine import Samples, VoiceEngine
-from rplab.tts.signal import silence
+from rplab.play.speaker import Line, Speaker
+from rplab.tts.engine import Samples
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Line:
-    """A sentence with its Japanese."""
+@dataclass
+class _Offer:
+    """A sentence that is to be spoken."""
 
     sentence: Sentence
-    japanese: str
+    feeling: Feeling
+    line: Line | None = None
+    is_text: bool = False
+    """It stays text: who reads it has taken it in."""
 
 
 class Speech:
@@ -41,31 +44,54 @@ class Speech:
 
     def __init__(self, context: TurnContext) -> None:
         """Start silent; `start` begins to work."""
-        self.lines: list[Line] = []
+        self.speaker: Speaker | None = None
         self._context = context
-        self._sentences: asyncio.Queue[Sentence | None] = asyncio.Queue(64)
-        self._lines: asyncio.Queue[Line | None] = asyncio.Queue(8)
+        self._offers: list[_Offer] = []
+        self._sentences: asyncio.Queue[_Offer | None] = asyncio.Queue(64)
+        self._lines: asyncio.Queue[_Offer | None] = asyncio.Queue(8)
         self._tasks: list[asyncio.Task[None]] = []
-        self._play_ends = 0.0
-        sink = context.engines.sink
-        self._first_played = sink.played_frames if sink else 0
-        self._first_underruns = sink.underruns if sink else 0
+        self._narration = ""
+        self._narration_ended = False
+
+    @property
+    def lines(self) -> list[Line]:
+        """The sentences that have a Japanese, in order."""
+        return [offer.line for offer in self._offers if offer.line is not None]
 
     def start(self) -> None:
         """Begin to take sentences."""
-        if self._context.config.translate and self._context.engines.translator is not None:
+        engines, config = self._context.engines, self._context.config
+        if config.translate and engines.translator is not None:
+            if config.speak and engines.voice is not None and engines.sink is not None:
+                self.speaker = Speaker(self._context, engines.voice, engines.sink)
             self._tasks = [asyncio.create_task(self._translate()), asyncio.create_task(self._speak())]
+
+    def narrate(self, text: str) -> None:
+        """Take narration: it tells how the next speech is to sound."""
+        if self._narration_ended:
+            self._narration, self._narration_ended = "", False
+        self._narration += f" {text}"
+        self._context.narrated_chars += len(text)
 
     def offer(self, sentence: Sentence | None) -> None:
         """Hand over a sentence, or None after the last, without waiting."""
+        offer = None
+        if sentence is not None:
+            offer = _Offer(sentence, feel(self._narration, sentence.text) if self._context.config.emotion else "neutral")
+            self._narration_ended = True
+            self._offers.append(offer)
         if not self._tasks:
             return
         try:
-            self._sentences.put_nowait(sentence)
+            self._sentences.put_nowait(offer)
         except asyncio.QueueFull:
-            if sentence is None:  # the end must be known: it takes the place of the oldest
-                self._sentences.get_nowait()
+            if offer is None:  # the end must be known: it takes the place of the oldest
+                dropped = self._sentences.get_nowait()
                 self._sentences.put_nowait(None)
+            else:
+                dropped = offer
+            if dropped is not None:
+                dropped.is_text = True
             self._context.notice("voice", tr("문장이 너무 많아 일부는 글로만 남깁니다.", "too many sentences at once; some stay text only"))
         self._context.metrics.max_waiting = max(self._context.metrics.max_waiting, self._sentences.qsize())
 
@@ -78,9 +104,32 @@ class Speech:
         for error in await asyncio.gather(*self._tasks, return_exceptions=True):
             if isinstance(error, Exception):
                 logger.error("a step of the speech failed", exc_info=error)
+        if self.speaker is not None:
+            await self.speaker.finish()
+
+    def heard(self) -> list[HeardSentence]:
+        """Return the sentences and how much of each was taken in; without speech all of it was, on the screen."""
+        return [HeardSentence(offer.sentence.text, self._share(offer)) for offer in self._offers]
+
+    def outcome(self) -> tuple[OutcomeLine, ...]:
+        """Return what became of each line."""
         sink = self._context.engines.sink
-        if sink is not None and (self._context.metrics.audio_s or self._context.is_cancelled()):
-            await self._finish_sound(sink)
+        rate = sink.sample_rate if sink is not None else 1
+        return tuple(
+            OutcomeLine(
+                line.sentence.text, line.japanese, line.style, round(line.frames / rate, 4), round(line.heard, 3), line.start_frame / rate
+            )
+            for line in self.lines
+        )
+
+    def sound(self) -> list[Samples]:
+        """Return what was spoken, pauses included."""
+        return self.speaker.sound if self.speaker is not None else []
+
+    def _share(self, offer: _Offer) -> float:
+        if self.speaker is None or offer.is_text:
+            return 1.0
+        return offer.line.heard if offer.line is not None else 0.0
 
     # -- translation
 
@@ -88,15 +137,17 @@ class Speech:
         is_open = True
         while is_open:
             batch, is_open = await _take_waiting(self._sentences)
-            for line in await self._translate_batch(batch):
-                self.lines.append(line)
-                self._context.on_event(Translated(line.sentence.text, line.japanese, line.sentence.utterance))
-                await self._lines.put(line)
+            for offer in await self._translate_batch(batch):
+                if offer.line is not None:
+                    sentence = offer.sentence
+                    self._context.on_event(Translated(sentence.text, offer.line.japanese, sentence.utterance))
+                    await self._lines.put(offer)
         await self._lines.put(None)
 
-    async def _translate_batch(self, batch: list[Sentence]) -> list[Line]:
-        """Return the sentences that can be spoken; the others stay text."""
-        korean = [sentence.text for sentence in batch if not is_japanese(sentence.text)]
+    async def _translate_batch(self, batch: list[_Offer]) -> list[_Offer]:
+        """Give the sentences their Japanese; those that cannot be spoken stay text."""
+        texts = [offer.sentence.text for offer in batch]
+        korean = [text for text in dict.fromkeys(texts) if not is_japanese(text)]
         try:
             japanese = dict(zip(korean, await self._call_translator(korean), strict=True))
         except Exception as error:  # noqa: BLE001 - an engine may fail in any way; the text is there already
@@ -104,85 +155,50 @@ class Speech:
             message = tr(f"번역하지 못해 글로만 보여 줍니다: {reason}", f"text only, the translator failed: {reason}")
             self._context.notice("translation", message)
             japanese = {}
-        lines: list[Line] = []
-        for sentence in batch:
-            text = sentence.text if is_japanese(sentence.text) else japanese.get(sentence.text, "").strip()
-            if problem := find_problem(sentence.text, text):
+        for offer in batch:
+            original = offer.sentence.text
+            text = original if is_japanese(original) else japanese.get(original, "").strip()
+            if problem := find_problem(original, text):
+                offer.is_text = True
                 self._context.notice("translation", tr(f"글로만 보여 줍니다: {problem}", f"text only: {problem}"))
             else:
-                lines.append(Line(sentence, text))
-        return lines
+                offer.line = Line(offer.sentence, text, offer.feeling, self._style(offer.feeling))
+        return batch
 
     async def _call_translator(self, korean: list[str]) -> list[str]:
-        translator, config = self._context.engines.translator, self._context.config
+        context = self._context
+        translator = context.engines.translator
         if not korean or translator is None:
             return []
-        started = time.monotonic()
-        japanese = await self._context.threads.call("translator", translator.translate, korean, timeout_s=config.translate_timeout_s)
-        self._context.metrics.translate_s.append(time.monotonic() - started)
+        started = context.now()
+        japanese = await context.threads.call("translator", translator.translate, korean, timeout_s=context.config.translate_timeout_s)
+        context.metrics.translate_s.append(context.now() - started)
         return japanese
+
+    def _style(self, feeling: Feeling) -> str:
+        voice = self._context.engines.voice
+        if voice is None or self._context.config.voice.style:
+            return ""
+        return choose_style(feeling, voice.styles)
 
     # -- voice
 
     async def _speak(self) -> None:
-        voice, sink = self._context.engines.voice, self._context.engines.sink
-        while (line := await self._lines.get()) is not None:
-            if voice is None or sink is None or not self._context.config.speak:
+        while (offer := await self._lines.get()) is not None:
+            if self.speaker is None or offer.line is None or not self._context.config.speak:
+                continue
+            if self.speaker.broken:
+                offer.is_text = True
                 continue
             try:
-                seconds = await self._speak_line(line, voice, sink)
-                self._context.on_event(Spoken(line.japanese, seconds))
+                await self.speaker.speak(offer.line)
             except Exception as error:  # noqa: BLE001 - an engine or device may fail in any way; the text is there already
+                offer.is_text = True
+                if self._context.is_told("audio") and self.speaker.broken:
+                    continue
                 reason = self._context.explain("voice", error)
-                self._context.notice(
-                    "voice", tr(f"소리 없이 글로만 이어 갑니다: {reason}", f"going on in text, the voice failed: {reason}")
-                )
-
-    async def _speak_line(self, line: Line, voice: VoiceEngine, sink: AudioSink) -> float:
-        """Speak one line piece by piece and return its length in seconds."""
-        settings, context = self._context.config.voice, self._context
-        chunks = voice.stream(line.japanese, speed=settings.speed, pitch=settings.pitch, style=settings.style)
-        seconds = 0.0
-        while True:
-            started = time.monotonic()
-            chunk = await context.threads.call("voice", take_next, chunks, timeout_s=context.config.voice_timeout_s)
-            context.metrics.synth_s += time.monotonic() - started
-            if chunk is END:
-                return seconds
-            if not seconds and context.metrics.ttfa_s is not None:
-                await self._write(sink, silence(context.config.sentence_pause_s, sink.sample_rate))
-            if context.metrics.ttfa_s is None:
-                context.metrics.ttfa_s = context.elapsed() + sink.latency_s
-            await self._write(sink, chunk)
-            seconds += len(chunk) / sink.sample_rate
-
-    async def _write(self, sink: AudioSink, samples: Samples) -> None:
-        """Play samples, and keep the time at which they will have been heard; a late arrival is a gap."""
-        await self._context.threads.call("sink", sink.write, samples, timeout_s=self._context.config.voice_timeout_s)
-        metrics, now, seconds = self._context.metrics, time.monotonic(), len(samples) / sink.sample_rate
-        if self._play_ends and now - self._play_ends > GAP_S:
-            metrics.gaps += 1
-            metrics.gap_s += now - self._play_ends
-        self._play_ends = max(now, self._play_ends) + seconds
-        metrics.audio_s += seconds
-
-    async def _finish_sound(self, sink: AudioSink) -> None:
-        context = self._context
-        timeout_s = context.config.voice_timeout_s
-        try:
-            if not context.is_cancelled():
-                await context.threads.call("sink", sink.finish, timeout_s=timeout_s)
-                patience_s = context.metrics.audio_s + 5.0
-                await context.or_cancelled(context.threads.call("sink", sink.drain, patience_s, timeout_s=patience_s + 5.0))
-            if context.is_cancelled():  # in the sink's thread: behind a write that came after the clear of `cancel`
-                await context.threads.call("sink", sink.clear, timeout_s=timeout_s)
-        except Exception as error:  # noqa: BLE001 - a device or disk may fail in any way; the text is there already
-            reason = context.explain("audio", error)
-            context.notice("audio", tr(f"소리를 끝까지 내지 못했습니다: {reason}", f"the sound was not completed: {reason}"))
-        context.metrics.underruns = sink.underruns - self._first_underruns
-        written = round(context.metrics.audio_s * sink.sample_rate)
-        if written:
-            context.metrics.heard_ratio = min(1.0, (sink.played_frames - self._first_played) / written)
+                part = "audio" if self.speaker.broken else "voice"
+                self._context.notice(part, tr(f"소리 없이 글로만 이어 갑니다: {reason}", f"going on in text, the voice failed: {reason}"))
 
 
 async def _result(work: asyncio.Future[T]) -> T:

@@ -14,11 +14,17 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from rplab.l10n import tr
+from rplab.play.chronicle import TurnOutcome
 from rplab.play.context import END, Part, TurnContext, close_iterator, take_next
-from rplab.play.events import Cut, Delta, Notice, ParsedReply, ParseEvent, Sentence, collect
+from rplab.play.engines import Cancellable
+from rplab.play.events import Cut, Delta, Narration, Notice, ParsedReply, ParseEvent, Sentence, collect
+from rplab.play.heard import heard_text
 from rplab.play.metrics import TurnMetrics
 from rplab.play.parse import ReplyParser
-from rplab.play.speech import Line, Speech
+from rplab.play.ring import FADE_S
+from rplab.play.speaker import Line
+from rplab.play.speech import Speech
+from rplab.tts.engine import Samples
 
 logger = logging.getLogger(__name__)
 
@@ -56,16 +62,37 @@ class Turn:
         """Return the reply as far as it came."""
         return collect(self._events)
 
+    @property
+    def sink_failed(self) -> bool:
+        """Whether the sound device was taken away."""
+        return self._context.sink_failed
+
+    def audio(self) -> tuple[list[Samples], int]:
+        """Return what was spoken so far, pauses included, and its frames per second."""
+        sink = self._context.engines.sink
+        return self._speech.sound(), sink.sample_rate if sink is not None else 0
+
+    def outcome(self) -> TurnOutcome:
+        """Return what became of the turn, when it is over."""
+        is_partial = self.is_cancelled() and self._context.config.keep == "heard"
+        heard = heard_text(self.parsed().shown.strip(), self._speech.heard()) if is_partial else None
+        notices = tuple(notice.message for notice in self.notices)
+        return TurnOutcome(self._speech.outcome(), heard, self.metrics.as_json(), notices)
+
     def is_cancelled(self) -> bool:
         """Whether `cancel` was called."""
         return self._context.is_cancelled()
 
     def cancel(self) -> None:
         """Stop text and sound at once; what was shown stays."""
-        self._context.cancelled.set()
+        context, started = self._context, self._context.now()
+        context.cancelled.set()
         self.metrics.cancelled = True
-        if self._context.engines.sink is not None:
-            self._context.engines.sink.clear()
+        if context.engines.sink is not None:
+            context.engines.sink.clear()
+            self.metrics.cancel_s = context.now() - started + FADE_S + context.engines.sink.latency_s
+        if isinstance(context.engines.voice, Cancellable):
+            context.engines.voice.cancel()
 
     async def write(self, messages: Sequence[Mapping[str, str]], seed: int, commit: Callable[[], None]) -> None:
         """Let the model write; returns when the text is complete and committed, while speech goes on.
@@ -128,6 +155,8 @@ class Turn:
                 self.metrics.pieces += 1
                 self._take(self._parser.feed(piece))
         finally:
+            if (usage := context.engines.model.usage) is not None:
+                self.metrics.prefill_new, self.metrics.prefill_cached = usage.new, usage.cached
             context.threads.send("model", close_iterator, pieces)
 
     def _must_stop(self) -> bool:
@@ -141,6 +170,8 @@ class Turn:
                     self.metrics.ttft_s = self._context.elapsed()
                 if event.kind == "dialogue" and self.metrics.ttfq_s is None:
                     self.metrics.ttfq_s = self._context.elapsed()
+            elif isinstance(event, Narration):
+                self._speech.narrate(event.text)
             elif isinstance(event, Sentence) and event.speaker == "character":
                 self._speech.offer(event)
             elif isinstance(event, Cut):

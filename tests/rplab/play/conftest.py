@@ -1,6 +1,9 @@
 """A character for play tests: one tiny real model that has learnt one reply and its translation by heart."""
 
+import importlib.util
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +18,19 @@ from rplab.translator.prompt import TranslationPrompt
 
 REPLY = '사야는 창밖을 보다가 고개를 든다.\n"왔구나. 비가 와서 걱정했어."'
 JAPANESE = {"왔구나.": "来たんだね。", "비가 와서 걱정했어.": "雨だから心配したよ。"}
+
+
+def _load(name):
+    """Import a module that lies beside the tests, once."""
+    full = f"rplab_play_{name}"
+    if full not in sys.modules:
+        spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
+        sys.modules[full] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[full])
+    return sys.modules[full]
+
+
+_load("fakes")  # tests import it as rplab_play_fakes
 
 
 @pytest.fixture(scope="session")

@@ -2,96 +2,32 @@
 """The session: text first, speech while it is written, nothing lost when a part fails."""
 
 import asyncio
-import json
 import threading
 import time
 
 import numpy as np
 import pytest
+from rplab_play_fakes import RATE, REPLY, Model, Notebook, Translator, Voice
 
 from rplab.errors import AudioError, BackendError, StorageError
 from rplab.play.audio import NullSink
 from rplab.play.config import PlayConfig
-from rplab.play.devices import VirtualSink
 from rplab.play.engines import Engines
 from rplab.play.events import Delta, Notice, Sentence, Spoken, Translated
 from rplab.play.session import PlaySession, Scene
-from rplab.play.store import open_session
+from rplab.play.virtual import VirtualSink
 from rplab.seeding import derive
 
-RATE = 8000
-REPLY = '사야는 고개를 들었다.\n"왔구나. 비가 와서 못 오는 줄 알았어. 앉아."'
 SCENE = Scene("너는 사야다.", ("사야", "サヤ"), ("카즈키",))
 
 
-class Model:
-    """Writes fixed replies, one character at a time; `fault` is raised after so many."""
-
-    def __init__(self, *replies, delay_s=0.0, fault_after=None, fault=None, hang_after=None):
-        self.replies = list(replies) or [REPLY]
-        self.delay_s, self.fault_after, self.fault, self.hang_after = delay_s, fault_after, fault, hang_after
-        self.prompts, self.seeds, self.closed = [], [], 0
-
-    def fits(self, messages, sampling):
-        return sum(len(message["content"]) for message in messages) < 400
-
-    def stream(self, messages, sampling, *, seed, cancelled):
-        self.prompts.append(messages)
-        self.seeds.append(seed)
-        text = self.replies[min(len(self.prompts), len(self.replies)) - 1]
-        try:
-            for index, character in enumerate(text):
-                if index == self.fault_after:
-                    raise self.fault
-                if index == self.hang_after:
-                    threading.Event().wait(3)
-                if cancelled():
-                    return
-                time.sleep(self.delay_s)
-                yield character
-        finally:
-            self.closed += 1
-
-
-class Translator:
-    def __init__(self, answer="はい、そうです。", fault=None):
-        self.answer, self.fault, self.batches = answer, fault, []
-
-    def translate(self, texts):
-        self.batches.append(list(texts))
-        if self.fault:
-            raise self.fault
-        return [self.answer for _ in texts]
-
-
-class Voice:
-    name, sample_rate = "test", RATE
-
-    def __init__(self, fault=None, seconds=0.2, delay_s=0.0):
-        self.fault, self.seconds, self.delay_s, self.said, self.closed = fault, seconds, delay_s, [], False
-
-    def stream(self, text, *, speed=1.0, pitch=0.0, style=""):
-        self.said.append(text)
-        time.sleep(self.delay_s)
-        if self.fault:
-            raise self.fault
-        for _ in range(2):
-            yield np.full(round(self.seconds * RATE / 2), 0.3, dtype=np.float32)
-
-    def synthesise(self, text, *, speed=1.0, pitch=0.0, style=""):
-        return np.concatenate(list(self.stream(text)))
-
-    def close(self):
-        self.closed = True
-
-
-def play(*messages, model=None, translator=None, voice=None, sink=None, log=None, scene=SCENE, **config):
+def play(*messages, model=None, translator=None, voice=None, sink=None, notebook=None, scene=SCENE, **config):
     """Send messages one after another and return (session, turns, events)."""
     engines = Engines(model or Model(), translator or Translator(), voice or Voice(), sink or NullSink(RATE))
     events = []
 
     async def run():
-        session = PlaySession(scene, engines, PlayConfig(**config), log)
+        session = PlaySession(scene, engines, PlayConfig(**config), notebook or Notebook())
         turns = []
         for message in messages:
             turns.append(await session.say(message, events.append))
@@ -194,7 +130,7 @@ def test_model_that_hangs_is_given_up_and_the_next_turn_works():
     model = Model(REPLY, hang_after=25)
 
     async def run():
-        session = PlaySession(SCENE, Engines(model), PlayConfig(reply_timeout_s=0.2))
+        session = PlaySession(SCENE, Engines(model), PlayConfig(reply_timeout_s=0.2), Notebook())
         first = await session.say("안녕", lambda event: None)
         model.hang_after = None
         second = await session.say("또", lambda event: None)
@@ -206,53 +142,41 @@ def test_model_that_hangs_is_given_up_and_the_next_turn_works():
     assert second.parsed().shown == REPLY
 
 
-def test_history_is_trimmed_by_exchanges_and_keeps_the_system_text():
+def test_message_that_never_fits_is_refused_and_the_next_works():
     model = Model()
 
-    play(*[f"말 {index}" for index in range(9)], model=model, max_history_turns=3)
+    session, turns, _ = play("짧은 말", "가" * 500, "또", model=model, sampling={"max_new_tokens": 200})
 
-    for prompt in model.prompts:
-        assert prompt[0] == {"role": "system", "content": "너는 사야다."}
-        assert [message["role"] for message in prompt[1:]] == [*(["user", "assistant"] * 9)[: len(prompt) - 2], "user"]
-        assert len(prompt) <= 2 + 2 * 3
-    assert model.prompts[-1][-1]["content"] == "말 8"
+    assert "나누어" in turns[1].failure or "parts" in turns[1].failure
+    assert [exchange.user for exchange in session.exchanges] == ["짧은 말", "또"]
 
 
-def test_history_is_shortened_to_what_fits_and_a_message_that_never_fits_is_refused():
-    model = Model()
-
-    session, turns, _ = play("짧은 말", "또", "또", "또", "또", "또", "또", "가" * 500, model=model, max_history_turns=100)
-
-    assert all(model.fits(prompt, None) for prompt in model.prompts)
-    assert turns[-1].failure
-    assert len(session.exchanges) == 7
-
-
-def test_regenerated_reply_replaces_the_last_one_with_another_draw():
-    model = Model(REPLY, '"다른 말."')
+def test_reply_drawn_again_stands_beside_the_first_with_another_draw():
+    model, notebook = Model(REPLY, '"다른 말."'), Notebook()
 
     async def run():
-        session = PlaySession(SCENE, Engines(model), PlayConfig())
+        session = PlaySession(SCENE, Engines(model), PlayConfig(), notebook)
         await session.say("안녕", lambda event: None)
         await session.regenerate(lambda event: None)
         undone = await session.undo()
+        await session.aclose()
         return session, undone
 
     session, undone = asyncio.run(run())
     assert undone.reply == '"다른 말."'
     assert session.exchanges == []
+    assert [(parent, reply) for parent, _, reply in notebook.nodes] == [(None, REPLY), (None, '"다른 말."')]
     assert model.prompts[0] == model.prompts[1]
     assert model.seeds[0] != model.seeds[1]
 
 
 def test_typing_interrupts_text_and_sound_and_keeps_what_was_shown():
-    model, sink = Model(delay_s=0.003), VirtualSink(RATE)
+    model, sink = Model(delay_s=0.003), VirtualSink(RATE, clock=time.monotonic)
 
     async def run():
-        session = PlaySession(SCENE, Engines(model, Translator(), Voice(seconds=5.0), sink), PlayConfig())
+        session = PlaySession(SCENE, Engines(model, Translator(), Voice(seconds=5.0), sink), PlayConfig(), Notebook())
         first = asyncio.create_task(session.say("안녕", lambda event: None))
         await asyncio.sleep(0.12)
-        sink.advance(0.05)
         started = time.monotonic()
         await session.stop()
         stopped_s = time.monotonic() - started
@@ -274,7 +198,7 @@ def test_cancel_silences_the_loudspeaker_within_a_short_fade():
     sink = VirtualSink(RATE)
 
     async def run():
-        session = PlaySession(SCENE, Engines(Model(), Translator(), Voice(seconds=5.0), sink), PlayConfig())
+        session = PlaySession(SCENE, Engines(Model(), Translator(), Voice(seconds=5.0), sink), PlayConfig(), Notebook())
         await session.say("안녕", lambda event: None)
         await asyncio.sleep(0.1)
         sink.advance(0.1)
@@ -285,47 +209,13 @@ def test_cancel_silences_the_loudspeaker_within_a_short_fade():
     assert np.abs(sink.advance(1.0)).max() == 0
 
 
-def test_fast_engines_leave_no_gap_and_no_underrun():
-    sink = VirtualSink(RATE, 200.0)
+def test_session_that_cannot_be_saved_goes_on():
+    class Full(Notebook):
+        def commit(self, user, reply, *, complete):
+            super().commit(user, reply, complete=complete)
+            raise StorageError("the disk is full")
 
-    _, turns, _ = play(*["안녕"] * 20, sink=sink)
-
-    assert sum(turn.metrics.gaps + turn.metrics.underruns for turn in turns) == 0
-    assert max(sink.silence_runs_s()) == pytest.approx(0.25, abs=0.001)
-
-
-def test_the_graph_itself_costs_little_time():
-    _, turns, _ = play(*["안녕"] * 30)
-
-    over = sorted(turn.metrics.q2a_s for turn in turns)
-    assert over[round(0.9 * len(over))] < 0.05
-
-
-def test_session_is_saved_and_taken_up_again(tmp_path):
-    play("안녕", "또", log=open_session(tmp_path, "one", "사야"))
-    with (tmp_path / "one.jsonl").open("ab") as handle:
-        handle.write('{"type": "turn", "user": "반쯤'.encode())
-
-    model = Model()
-    session, _, _ = play("셋째", model=model, log=open_session(tmp_path, "one", "사야"))
-
-    assert [exchange.user for exchange in session.exchanges] == ["안녕", "또", "셋째"]
-    assert len(model.prompts[0]) == 6
-    again = open_session(tmp_path, "one", "사야")
-    assert (len(again.exchanges), again.num_torn) == (3, 1)
-    again.close()
-    kinds = [json.loads(line)["type"] for line in (tmp_path / "one.jsonl").read_text().splitlines() if line.endswith("}")]
-    assert kinds == ["session", "turn", "speech", "turn", "speech", "turn", "speech"]
-
-
-def test_session_that_cannot_be_saved_goes_on(tmp_path):
-    log = open_session(tmp_path, "one", "사야")
-
-    def refuse(row):
-        raise StorageError("the disk is full")
-
-    log._append = refuse
-    session, turns, events = play("안녕", "또", log=log)
+    session, turns, events = play("안녕", "또", notebook=Full())
 
     assert len(session.exchanges) == 2
     assert [event.part for event in events if isinstance(event, Notice)] == ["store", "store"]
@@ -351,7 +241,7 @@ def test_interrupting_does_not_wait_for_a_translator_that_hangs():
             return texts
 
     async def run():
-        session = PlaySession(SCENE, Engines(Model(), Hanging(), Voice(), NullSink(RATE)), PlayConfig())
+        session = PlaySession(SCENE, Engines(Model(), Hanging(), Voice(), NullSink(RATE)), PlayConfig(), Notebook())
         await session.say("안녕", lambda event: None)
         started = time.monotonic()
         await session.stop()
@@ -364,7 +254,7 @@ def test_fifty_interrupted_turns_leave_no_sound_and_no_thread_behind():
     sink, before = VirtualSink(RATE), threading.active_count()
 
     async def run():
-        session = PlaySession(SCENE, Engines(Model(), Translator(), Voice(seconds=1.0), sink), PlayConfig())
+        session = PlaySession(SCENE, Engines(Model(), Translator(), Voice(seconds=1.0), sink), PlayConfig(), Notebook())
         for index in range(50):
             await session.say("안녕", lambda event: None)
             await asyncio.sleep(0.001 * (index % 7))
@@ -393,8 +283,13 @@ class Chaos:
             self.faults += 1
             raise self.random.choice([AudioError("gone"), ValueError("odd"), OSError(28, "no space"), BackendError("dead"), RuntimeError()])
 
-    def fits(self, messages, sampling):
-        return True
+    context_tokens, usage, styles = 10**6, None, ()
+
+    def count(self, messages):
+        return 1
+
+    def prefill(self, messages, *, cancelled):
+        self.fail()
 
     def stream(self, *arguments, cancelled=None, **options):
         if cancelled is None:
@@ -434,13 +329,13 @@ class ChaosSink(NullSink):
             raise StorageError("the disk is full")
 
 
-def test_a_hundred_turns_of_faults_lose_no_text_and_leave_nothing_behind(tmp_path):
+def test_a_hundred_turns_of_faults_lose_no_text_and_leave_nothing_behind():
     sink, before = ChaosSink(RATE), threading.active_count()
     chaos = Chaos(sink, 3)
-    log = open_session(tmp_path, "chaos", "사야")
+    notebook = Notebook()
 
     async def run():
-        session = PlaySession(SCENE, Engines(chaos, chaos, chaos, sink), PlayConfig(), log)
+        session = PlaySession(SCENE, Engines(chaos, chaos, chaos, sink), PlayConfig(), notebook)
         for index in range(100):
             events = []
             turn = await session.say("안녕", events.append)
@@ -449,7 +344,7 @@ def test_a_hundred_turns_of_faults_lose_no_text_and_leave_nothing_behind(tmp_pat
             else:
                 await session.finish(turn)
             shown = "".join(event.text for event in events if isinstance(event, Delta))
-            assert session.exchanges[-1].reply == shown.strip()
+            assert notebook.nodes[-1][2] == shown.strip()
             assert len(turn.notices) == len({notice.part for notice in turn.notices})
         await session.aclose()
         return session
@@ -459,6 +354,5 @@ def test_a_hundred_turns_of_faults_lose_no_text_and_leave_nothing_behind(tmp_pat
     assert len(session.exchanges) == 100
     assert chaos.faults > 50
     assert threading.active_count() <= before
-    again = open_session(tmp_path, "chaos", "사야")
-    assert again.exchanges == session.exchanges
-    again.close()
+    assert len(notebook.outcomes) == 100
+    assert notebook.closed
