@@ -19,7 +19,7 @@ from rplab.dialogue.checks import Finding, find_fault, verify_checks
 from rplab.dialogue.config import DialoguesConfig
 from rplab.dialogue.coverage import describe_dialogues
 from rplab.dialogue.drive import NO_ANSWER, Asker, Outcome, Reject, Tally, answer_fault, drive, open_journal
-from rplab.dialogue.pacing import DialogueState, Facts, Intent, advance, draw_intent, gate_of, mode_of, start
+from rplab.dialogue.pacing import DialogueState, Facts, Intent, advance, draw_intent, gate_of, is_over, mode_of, start
 from rplab.dialogue.pack import Pack, load_pack
 from rplab.dialogue.payload import parse_payload
 from rplab.dialogue.report import SHOWN_ROWS, count_usage, read_usage, show_exchange, write_report, write_usage
@@ -121,19 +121,27 @@ def _show(row: dict[str, Any]) -> str:
 
 async def make_dialogue(scenario: Scenario, asker: Asker, config: DialoguesConfig, pack: Pack) -> Outcome[dict[str, Any]]:
     """Make one dialogue; depends on the scenario, the settings and the answers only."""
-    facts = Facts(scenario.genre, scenario.relation, scenario.gate, scenario.gate_condition, config.turns or pack.pacing.turns)
+    facts = _facts(scenario, config, pack)
     talk = Talk(scenario, pack, facts, config.seed)
     work = _Work(talk, config.signals == "judge")
     state = start(pack, facts, derive(config.seed, "dialogue", scenario.id, "start"))
     try:
-        for _ in range(facts.turns):
-            state = await _exchange(work, state, asker)
+        over = False
+        while not over:
+            after = await _exchange(work, state, asker)
+            over, state = is_over(facts, state, after), after
     except _Unfinished as unfinished:
         reason = str(unfinished)
         partial = _row(work, config, asker.name, reason)
         status = "failed" if reason.partition("_")[2] in NO_ANSWER else "rejected"
         return Outcome(None, status, reason, work.attempts, tuple(work.rejects), partial)
     return Outcome(_row(work, config, asker.name, "complete"), "accepted", "", work.attempts, tuple(work.rejects))
+
+
+def _facts(scenario: Scenario, config: DialoguesConfig, pack: Pack) -> Facts:
+    """Return what the planner knows; a number of turns that the user gives is kept to the letter."""
+    turns, closing = (config.turns, 0) if config.turns else (pack.pacing.turns, pack.pacing.closing_turns)
+    return Facts(scenario.genre, scenario.relation, scenario.gate, scenario.gate_condition, turns, closing)
 
 
 async def _exchange(work: _Work, state: DialogueState, asker: Asker) -> DialogueState:

@@ -17,7 +17,7 @@ from rplab.dialogue.book import card_draft
 from rplab.dialogue.checks import verify_checks
 from rplab.dialogue.config import ScenariosConfig, SingleturnConfig
 from rplab.dialogue.machine import Machine, SignalValue, State
-from rplab.dialogue.pacing import Facts, advance, draw_intent, start
+from rplab.dialogue.pacing import AFTER_SCENE, Facts, advance, draw_intent, is_over, start
 from rplab.dialogue.pack import Pack
 from rplab.dialogue.scenario import build_request as build_scenario_request
 from rplab.dialogue.scenario import build_scenario, draw_frame
@@ -51,16 +51,30 @@ def check_pack(pack: Pack) -> list[Remark]:
     """
     verify_checks(pack)
     try_prompts(pack)
-    remarks: list[Remark] = []
-    starts = {pack.relation_machine.initial}
+    starts = _entries(pack)
+    return [
+        remark for machine in (pack.relation_machine, pack.action_machine) for remark in check_machine(machine, pack, starts[machine.name])
+    ]
+
+
+def _entries(pack: Pack) -> dict[str, set[str]]:
+    """Return, by machine, the states that the planner enters by itself."""
+    relation = {pack.relation_machine.initial}
     if pack.pacing.enter_genre_at_once:
-        starts |= {genre.start for genre in pack.genres.values()}
-    remarks += check_machine(pack.relation_machine, pack, starts)
-    entries = {pack.action_machine.initial}
+        relation |= {genre.start for genre in pack.genres.values()}
+    action = {pack.action_machine.initial}
     if "AFTERMATH_SCENE_2" in pack.action_machine.states:
-        entries.add("IDLE")  # the planner goes there after a staged scene
-    remarks += check_machine(pack.action_machine, pack, entries)
-    return remarks
+        action.add(AFTER_SCENE)
+    return {pack.relation_machine.name: relation, pack.action_machine.name: action}
+
+
+def reachable_states(pack: Pack) -> dict[str, set[str]]:
+    """Return the states of each machine that some dialogue, of whatever length, can come to."""
+    found: dict[str, set[str]] = {}
+    for machine in (pack.relation_machine, pack.action_machine):
+        edges = {state.name: {state.rules[index].target for index in _fire(state, pack)[0]} for state in machine.states.values()}
+        found[machine.name] = reachable(edges, _entries(pack)[machine.name])
+    return found
 
 
 def try_prompts(pack: Pack) -> None:
@@ -150,8 +164,14 @@ def _assignments(state: State, pack: Pack) -> Iterator[dict[str, SignalValue]]:
         yield dict(zip(names, combination, strict=True))
 
 
-def simulate(pack: Pack, dialogues: int, turns: int, seed: int) -> dict[str, Any]:
+def simulate(pack: Pack, dialogues: int, turns: int | None, seed: int) -> dict[str, Any]:
     """Walk the planner and return path statistics.
+
+    Args:
+        pack: What to walk.
+        dialogues: How many walks.
+        turns: Exchanges of each; the pack's own pacing (with what it adds to close a scene) when None.
+        seed: Root of every draw.
 
     Returns:
         Shares of relation and action states over all turns, the share of dialogues that met each, coverage of the
@@ -160,14 +180,17 @@ def simulate(pack: Pack, dialogues: int, turns: int, seed: int) -> dict[str, Any
     visits: dict[str, Counter[str]] = {"relation": Counter(), "action": Counter()}
     met: dict[str, Counter[str]] = {"relation": Counter(), "action": Counter()}
     paths, ends = Counter[str](), Counter[str]()
-    genres = list(pack.genres)
+    genres, own = list(pack.genres), pack.pacing
     for index in range(dialogues):
         rng = derive(seed, "simulate", index)
-        facts = Facts(genres[index % len(genres)], rng.choice(pack.relations), rng.random() < 0.5, rng.choice(pack.relations[2:]), turns)
+        relation, gate, condition = rng.choice(pack.relations), rng.random() < 0.5, rng.choice(pack.relations[2:])
+        facts = Facts(genres[index % len(genres)], relation, gate, condition, turns or own.turns, 0 if turns else own.closing_turns)
         state = start(pack, facts, rng)
         relation_path, action_path = [state.relation_state], [state.action_state]
-        for _ in range(turns):
-            state = advance(pack, facts, state, draw_intent(pack, state, rng), rng)
+        over = False
+        while not over:
+            after = advance(pack, facts, state, draw_intent(pack, state, rng), rng)
+            over, state = is_over(facts, state, after), after
             relation_path.append(state.relation_state)
             action_path.append(state.action_state)
         for name, path in (("relation", relation_path), ("action", action_path)):
@@ -179,7 +202,7 @@ def simulate(pack: Pack, dialogues: int, turns: int, seed: int) -> dict[str, Any
     return {
         "pack": pack.name,
         "dialogues": dialogues,
-        "turns": turns,
+        "turns": turns or own.turns,
         "seed": seed,
         "states": {
             name: {

@@ -40,6 +40,9 @@ class Facts:
     gate_condition: str
     """Relation label from which on it may begin."""
     turns: int
+    """Exchanges."""
+    closing_turns: int = 0
+    """Most exchanges beyond them, for a staged scene or a crisis that is under way then."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,15 @@ def mode_of(state: DialogueState) -> Mode:
     if state.action_state in _CRISIS_ACTIONS or state.relation_state == "CRISIS" or state.crisis_lock > 0:
         return "crisis"
     return "normal"
+
+
+def is_over(facts: Facts, spoken: DialogueState, after: DialogueState) -> bool:
+    """Return whether a dialogue ends with the exchange that was spoken in `spoken` and led to `after`.
+
+    A pack may let a staged scene or a crisis come to its end: then the last exchange is an ordinary one again.
+    """
+    beyond = after.turn - facts.turns
+    return beyond >= 0 and (mode_of(spoken) == "normal" or beyond >= facts.closing_turns)
 
 
 def scene_step(state: DialogueState) -> int:

@@ -82,6 +82,8 @@ class Pacing(Part):
     """How fast a dialogue moves."""
 
     turns: int = Field(ge=1)
+    closing_turns: int = Field(default=0, ge=0, le=16)
+    """Most exchanges beyond `turns` for a staged scene or a crisis that is under way then: it is brought to its end."""
     first_signals: dict[str, int] = {}
     enter_genre_at_once: bool = True
     min_staged: int = Field(ge=1, le=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from rplab.backend.scripted.moods import Mood
 MAX_SPEECH = 46
 MAX_NARRATION = 44
 """Longest line in characters; a longer draw is drawn again."""
-_TRIES = 12
+MAX_PLAYER_SPEECH = 54
+_TRIES = 16
 _ANSWERS = ("응", "네,", "아니", "글쎄", "여기서")
 """A line that starts so is not begun with a name."""
 _FORMAL_SHARE = 0.15
@@ -58,15 +60,32 @@ def too_close(line: str, recent: Sequence[frozenset[str]]) -> bool:
     return any(len(own & other) > 0.6 * min(len(own), len(other)) for other in recent if other)
 
 
-def speak(scene: Scene, parts: Sequence[Sequence[str]], recent: Sequence[frozenset[str]] = ()) -> Words:
-    """Say one sentence from each group of banks; draw again while it is too long or repeats a recent line."""
-    line = Words("", "")
-    for attempt in range(_TRIES):
-        groups = parts if attempt < _TRIES // 2 else parts[:1]
-        line = scene.say(*groups[0])
-        for banks in groups[1:]:
-            line = join(line, scene.say(*banks))
-        if len(line.ko) <= MAX_SPEECH and not too_close(line.ko, recent):
+@dataclass(frozen=True)
+class Plan:
+    """What a spoken line is put together from: one sentence of each group of banks."""
+
+    core: tuple[Sequence[str], ...]
+    """The point; always said."""
+    lead: str = ""
+    """Bank of a sentence before it; left out where the line would get too long."""
+    tail: str = ""
+    """Bank of a sentence after it; likewise."""
+    most: int = MAX_SPEECH
+    """Longest line in characters."""
+
+
+def speak(scene: Scene, plan: Plan, recent: Sequence[frozenset[str]] = ()) -> Words:
+    """Say a line; draw again while it repeats a recent line or is too long, at last without what stands around the point."""
+    line, too_long = Words("", ""), 0
+    for _ in range(_TRIES):
+        bare = too_long >= _TRIES // 2
+        banks: list[Sequence[str]] = [] if bare or not plan.lead else [(plan.lead,)]
+        banks += plan.core[:1] if bare else plan.core
+        banks += [] if bare or not plan.tail else [(plan.tail,)]
+        line = functools.reduce(join, (scene.say(*bank) for bank in banks))
+        if len(line.ko) > plan.most:
+            too_long += 1
+        elif not too_close(line.ko, recent):
             break
     return line
 

@@ -13,7 +13,7 @@ from rplab.backend.scripted.singleturn import fill_singleturn
 from rplab.backend.scripted.turn import fill_turn
 from rplab.errors import BackendError
 
-VERSION = 1
+VERSION = 2
 """Raise it when equal requests get other replies: it is in the backend's name, and so in journals and lineage."""
 
 

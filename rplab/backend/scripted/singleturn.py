@@ -8,7 +8,7 @@ from typing import Any
 from rplab.backend.base import SingleTurnSlots
 from rplab.backend.scripted.grammar import ERAS, Scene
 from rplab.backend.scripted.lexicon import Noun, Words, load_lexicon
-from rplab.backend.scripted.lines import Reply, bigrams, call, choose_level, narrate, speak
+from rplab.backend.scripted.lines import Plan, Reply, bigrams, call, choose_level, narrate, speak
 from rplab.backend.scripted.moods import (
     HERE,
     PERIL,
@@ -52,6 +52,8 @@ _ACTS: dict[str, tuple[str, ...]] = {
     "성장물": ("encourage", "news", "tell", "ask", "invite", "request", "resolve", "worry", "offer", "notice", "thanks"),
     "심리 시뮬레이션": ("ask", "worry", "worry", "tell", "doubt", "request", "notice", "sorry", "offer", "resolve"),
 }
+_TAIL_SHARE = 0.9
+"""How often a second sentence, of the mood only, follows the answer."""
 _SAME_SCENE_SHARE = 0.45
 """How often the topic is a word of the situation or the location, when the lexicon knows one."""
 
@@ -83,7 +85,7 @@ def fill_singleturn(slots: SingleTurnSlots, seed: int) -> dict[str, Any]:
     player = Scene(rng, "p" if polite else "c", slots.genre, era, man=slots.player.gender == "남성", topic=topic)
     player.names = {"me": person(slots.player), "you": address(slots.protagonist, polite), "place": place}
     player.level = choose_level(player, polite)
-    said = speak(player, ((player.bank("open", act),),))
+    said = speak(player, Plan(((player.bank("open", act),),)))
     if player.chance(0.2):
         said = call(player, said)
     mood = mood_of_act(act, topic, choose_mood(rng, slots.genre, "친밀", "rise", ""))
@@ -118,10 +120,8 @@ def react(
     heard = hear(act, said.ko, topic)
     scene.action = find_action(said.ko, topic)
     scene.level = choose_level(scene, polite)
-    parts: list[tuple[str, ...]] = [(scene.bank("re", heard, polarity),)]
-    if scene.chance(0.6):
-        parts.append((f"tail/{tail_of(mood, polarity, topic)}",))
-    speech = speak(scene, parts, (bigrams(said.ko),))
+    tail = f"tail/{tail_of(mood, polarity, topic)}" if scene.chance(_TAIL_SHARE) else ""
+    speech = speak(scene, Plan(((scene.bank("re", heard, polarity),),), tail=tail), (bigrams(said.ko),))
     if scene.chance(0.15):
         speech = call(scene, speech)
     return Reply(narrate(scene, mood), speech)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rplab.backend.base import TurnSlots
 from rplab.backend.scripted.grammar import Scene
 from rplab.backend.scripted.lexicon import Noun
-from rplab.backend.scripted.lines import Reply, bigrams, call, choose_level, narrate, speak
+from rplab.backend.scripted.lines import MAX_PLAYER_SPEECH, Plan, Reply, bigrams, call, choose_level, narrate, speak
 from rplab.backend.scripted.moods import (
     HERE,
     PLACES,
@@ -46,8 +46,9 @@ _HOLD_TOPIC_SHARE = 0.6
 
 _REACT_SHARE = 0.3
 """How often the player answers before going on."""
-_TAIL_SHARE = 0.65
-"""How often a second sentence, of the mood only, follows the answer."""
+_LEAD_SHARE = 0.85
+"""How often the player says something before coming to the point."""
+_HEAVY = frozenset({"guarded", "cold", "sad", "tense"})
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def fill_turn(slots: TurnSlots, seed: int) -> Reply:
     scene.level = choose_level(scene, polite)
     if scene.names["place"].ko == now.topic.ko:
         scene.names["place"] = HERE
-    mood, parts = _player(scene, slots, now) if slots.speaker == "player" else _protagonist(scene, slots, now)
-    speech = speak(scene, parts, now.recent)
+    mood, plan = _player(scene, slots, now) if slots.speaker == "player" else _protagonist(scene, slots, now)
+    speech = speak(scene, plan, now.recent)
     if scene.chance(0.12) and you.name not in speech.ko:
         speech = call(scene, speech)
     shows = slots.speaker == "protagonist" or scene.chance(0.7)
@@ -102,51 +103,53 @@ def _theme(slots: TurnSlots) -> str:
     return "crisis" if "CRISIS" in slots.action or slots.state == "CRISIS" else ""
 
 
-def _player(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, list[tuple[str, ...]]]:
+def _player(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, Plan]:
     """Choose what the player says: the next step of a staged scene, or something that moves the story."""
     action = slots.action
     if staged := _staged(action, now.kind, "player"):
-        return _staged_mood(now.kind, action), [(staged,)]
+        return _staged_mood(now.kind, action), _with_lead(scene, ((staged,),), _staged_mood(now.kind, action))
     if "CRISIS" in action or slots.state == "CRISIS":
-        return "calm", [("crisis/after" if action.startswith("AFTERMATH") else "crisis/player",)]
-    parts: list[tuple[str, ...]] = []
+        bank = "crisis/after" if action.startswith("AFTERMATH") else "crisis/player"
+        return "calm", _with_lead(scene, ((bank,),), "tense")
+    core: list[tuple[str, ...]] = []
     if now.act and scene.chance(_REACT_SHARE):  # what follows decides whether the answer agrees
-        parts.append((scene.bank("re", now.act, "neg" if action == "CONFLICT" else "pos"),))
+        core.append((scene.bank("re", now.act, "neg" if action == "CONFLICT" else "pos"),))
     elif not now.act or not scene.chance(_HOLD_TOPIC_SHARE):
         used = frozenset(noun.ko for turn in slots.recent for noun in find_topics(turn))
         scene.topic = draw_topic(scene.rng, slots.genre, slots.era, without=used)
     assert scene.topic is not None
     opener = choose_act(scene.rng, _OPENERS.get(action, _OPENERS["EVENT"]), scene.topic)
-    parts.append((scene.bank("open", opener),))
-    mood = choose_mood(scene.rng, slots.genre, slots.relation, slots.intent, action)
-    return mood_of_act(opener, scene.topic, mood), parts
+    core.append((scene.bank("open", opener),))
+    mood = mood_of_act(opener, scene.topic, choose_mood(scene.rng, slots.genre, slots.relation, slots.intent, action))
+    return mood, _with_lead(scene, tuple(core), mood) if len(core) == 1 else Plan(tuple(core), most=MAX_PLAYER_SPEECH)
 
 
-def _protagonist(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, list[tuple[str, ...]]]:
-    """Choose how the protagonist answers."""
+def _with_lead(scene: Scene, core: tuple[tuple[str, ...], ...], mood: Mood) -> Plan:
+    lead = f"lead/{'heavy' if mood in _HEAVY else 'light'}" if scene.chance(_LEAD_SHARE) else ""
+    return Plan(core, lead=lead, most=MAX_PLAYER_SPEECH)
+
+
+def _protagonist(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, Plan]:
+    """Choose how the protagonist answers: the point, and a second sentence of the mood."""
     action = slots.action
     mood = choose_mood(scene.rng, slots.genre, slots.relation, slots.intent, action)
     if slots.avoid:
         scene.topic = draw_topic(scene.rng, slots.genre, slots.era, without=frozenset({now.topic.ko}), categories=PLEASANT)
-        return "calm", [("avoid",), ("avoid/turn",)]
+        return "calm", Plan((("avoid",), ("avoid/turn",)))
     if staged := _staged(action, now.kind, "protagonist"):
         mood = _staged_mood(now.kind, action)
-        return mood, _maybe_tail(scene, [(staged,)], mood)
+        return mood, Plan(((staged,),), tail=f"tail/{mood}")
     if action.startswith("CRISIS"):
-        return "tense", _maybe_tail(scene, [("crisis/protagonist",)], "tense")
+        return "tense", Plan((("crisis/protagonist",),), tail="tail/tense")
     if action.startswith("AFTERMATH_CRISIS"):
-        return "sad", _maybe_tail(scene, [("crisis/after",)], "calm")
-    if not now.act:
-        return mood, [(scene.bank("re", "hello", choose_polarity(scene.rng, slots.relation, slots.intent)),)]
+        return "sad", Plan((("crisis/after",),), tail="tail/calm")
     polarity = choose_polarity(scene.rng, slots.relation, slots.intent)
+    if not now.act:
+        return mood, Plan(((scene.bank("re", "hello", polarity),),), tail=f"tail/{tail_of(mood, polarity, now.topic)}")
     mood = agree(mood, polarity, now.topic)
     scene.action = find_action(spoken(slots.recent[-1]), now.topic)
     heard = hear(now.act, spoken(slots.recent[-1]), now.topic)
-    return mood, _maybe_tail(scene, [(scene.bank("re", heard, polarity),)], tail_of(mood, polarity, now.topic))
-
-
-def _maybe_tail(scene: Scene, parts: list[tuple[str, ...]], mood: Mood) -> list[tuple[str, ...]]:
-    return [*parts, (f"tail/{mood}",)] if scene.chance(_TAIL_SHARE) else parts
+    return mood, Plan(((scene.bank("re", heard, polarity),),), tail=f"tail/{tail_of(mood, polarity, now.topic)}")
 
 
 def _staged_mood(kind: str, action: str) -> Mood:

@@ -62,7 +62,8 @@ def test_dialogues_have_the_agreed_shape_and_good_turns(scenarios, new_context, 
     assert len(rows) == stats["accepted"] == stats["planned"] == 48
     assert len({row["id"] for row in rows}) == 48
     for row in rows:
-        assert [message["role"] for message in row["messages"]] == ["system"] + ["user", "assistant"] * 3
+        assert [message["role"] for message in row["messages"]] == ["system"] + ["user", "assistant"] * len(row["turns"])
+        assert len(row["turns"]) == 3 or row["turns"][2]["mode"] != "normal"
         meta = row["meta"]
         for turn, message in zip(row["turns"], row["messages"][2::2], strict=True):
             side = "crisis" if turn["mode"] == "crisis" else "asst"
@@ -73,6 +74,22 @@ def test_dialogues_have_the_agreed_shape_and_good_turns(scenarios, new_context, 
         assert meta["finish"] == "complete"
     replies = [message["content"] for row in rows for message in row["messages"][2::2]]
     assert len(set(replies)) >= 0.98 * len(replies)
+
+
+def test_a_scene_under_way_is_brought_to_its_end_unless_a_number_of_turns_is_asked_for(scenarios, new_context, rows_of):
+    own, three = new_context("own"), new_context("three")
+    generate_dialogues(DialoguesConfig(), {"scenarios": scenarios}, own)
+    generate_dialogues(DialoguesConfig(turns=3), {"scenarios": scenarios}, three)
+
+    rows = rows_of(own.out / "dialogues.jsonl")
+    assert {len(row["turns"]) for row in rows} > {3}
+    for row in rows:
+        modes = [turn["mode"] for turn in row["turns"]]
+        assert len(modes) <= PACK.pacing.turns + PACK.pacing.closing_turns
+        if len(modes) > 3:
+            assert modes[-1] == "normal" or len(modes) == 7
+            assert "normal" not in modes[2:-1]
+    assert {len(row["turns"]) for row in rows_of(three.out / "dialogues.jsonl")} == {3}
 
 
 @pytest.mark.parametrize("signals", ["plan", "judge"])
@@ -106,11 +123,11 @@ def test_what_cannot_be_finished_is_partial_and_never_mixed_in(scenarios, new_co
     lost = sum(stats["rejected"].values()) + sum(stats["failed"].values())
     assert stats["planned"] == 48 == len(rows) + lost
     assert len(partial) == lost > 0
-    assert all(row["meta"]["exchanges"] == 3 for row in rows)
+    assert all(row["meta"]["exchanges"] >= 3 for row in rows)
     for row in partial:
         assert row["meta"]["finish"].endswith(("empty_answer", "backend_error"))
         assert len(row["messages"]) == 1 + 2 * row["meta"]["exchanges"]
-        assert len(row["turns"]) == row["meta"]["exchanges"] < 3
+        assert len(row["turns"]) == row["meta"]["exchanges"] < 7
     assert not {row["id"] for row in rows} & {row["id"] for row in partial}
     assert all(message["content"].strip() for row in (*rows, *partial) for message in row["messages"])
 
@@ -148,7 +165,7 @@ def test_state_signals_gate_and_history_reach_the_prompts(scenarios, new_context
     scenario = read_scenarios(scenarios, PACK)[0]
     backend = _Recorder()
 
-    outcome = _one(scenario, backend, new_context)
+    outcome = _one(scenario, backend, new_context, turns=3)
 
     for request in backend.requests:
         text = request.messages[-1]["content"]
