@@ -8,6 +8,7 @@ from the first step to the file, and a trainer that touches them is undone (`kep
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from enum import Enum
@@ -18,12 +19,15 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from rplab.errors import ModelError
 from rplab.jsonl import write_text
-from rplab.llm.config import LoraSettings
+from rplab.llm.config import ALL_LINEAR, LoraSettings
 from rplab.llm.lineage import check_base, read_lineage
 from rplab.llm.precision import as_model_error, load_model
+
+logger = logging.getLogger(__name__)
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -45,20 +49,41 @@ def adapter_folder(artefact: Path) -> Path:
 def lora_config(model: PreTrainedModel, settings: LoraSettings) -> LoraConfig:
     """Translate our settings into PEFT's.
 
+    The default targets are the seven projections of a Llama-like block. A family that names its layers otherwise (GPT-NeoX, GPT-2,
+    Phi-3) gets an adapter on every linear layer of its blocks: the same thing under other names.
+
     Raises:
-        ModelError: A target layer does not exist in this model.
+        ModelError: A target layer that somebody asked for does not exist in this model.
     """
-    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    if unknown := sorted(set(settings.targets) - linear):
-        raise ModelError(f"no layer is called {', '.join(unknown)} in this model. lora.targets may be any of: {', '.join(sorted(linear))}")
+    linear = block_layers(model)
+    targets = settings.targets
+    if unknown := sorted(set(targets) - set(linear)):
+        if targets != ALL_LINEAR or not linear:
+            raise ModelError(
+                f"no layer is called {', '.join(unknown)} in this model. lora.targets may be any of: {', '.join(sorted(linear)) or 'none'}"
+            )
+        targets = tuple(sorted(linear))
+        logger.info("this model's blocks have other layers than a Llama's; the adapter goes on %s", ", ".join(targets))
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(settings.targets),
+        target_modules=list(targets),
+        fan_in_fan_out=any(issubclass(linear[name], Conv1D) for name in targets),
         bias="none",
         task_type="CAUSAL_LM",
     )
+
+
+def block_layers(model: PreTrainedModel) -> dict[str, type[torch.nn.Module]]:
+    """Return names and kinds of the linear layers in the blocks of a model; neither its head nor a mixture's router."""
+    head = model.get_output_embeddings()
+    found = {
+        name.rpartition(".")[2]: type(module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    }
+    return {name: kind for name, kind in found.items() if name not in {"gate", "router", "lm_head", "embed_out"}}
 
 
 def new_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftModel:

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from rplab.llm.attention import VARLEN
 from rplab.llm.config import BaseConfig, TinyModel
 from rplab.llm.corpus import Corpus, draw_rows, read_corpus
 from rplab.llm.lineage import model_fingerprint
-from rplab.llm.precision import load_tokenizer, model_folder, quiet_libraries, save_tokenizer
+from rplab.llm.precision import ending_config, load_tokenizer, model_folder, quiet_libraries, save_tokenizer
 from rplab.llm.pretrain import Packed, pack_steps, pretrain
-from rplab.llm.template import END_OF_TEXT, IGNORED, TURN_END, Example, end_id, pad_id, render
+from rplab.llm.template import IGNORED, Example, end_id, pad_id, render
 from rplab.llm.tokenizer import train_tokenizer
 from rplab.stage import StageContext, Stats
 
@@ -66,7 +66,7 @@ def _take_source(source: Path, context: StageContext) -> Stats:
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json"):
         (target / name).unlink(missing_ok=True)
     save_tokenizer(tokenizer, target)
-    _generation_config(tokenizer, folder).save_pretrained(str(target))
+    ending_config(tokenizer, folder).save_pretrained(str(target))
     return {"source": str(source), "fingerprint": model_fingerprint(target), "vocabulary": len(tokenizer)}
 
 
@@ -127,21 +127,8 @@ def build_model(shape: TinyModel, tokenizer: PreTrainedTokenizerBase, seed: int)
     torch.manual_seed(seed)
     model = Qwen3ForCausalLM(settings).float()
     model.set_attn_implementation(VARLEN)
-    model.generation_config = _generation_config(tokenizer, None)
+    model.generation_config = ending_config(tokenizer, None)
     return model
-
-
-def _generation_config(tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> GenerationConfig:
-    """Return how the model ends a reply: at the end of its turn, or of the text."""
-    known = folder is not None and (folder / "generation_config.json").is_file()
-    settings = GenerationConfig.from_pretrained(str(folder)) if known else GenerationConfig()
-    before = settings.eos_token_id
-    ends: list[Any] = [end_id(tokenizer), *(before if isinstance(before, list) else [before])]
-    vocabulary = tokenizer.get_vocab()
-    ends += [vocabulary[token] for token in (TURN_END, END_OF_TEXT) if token in vocabulary]
-    settings.eos_token_id = list(dict.fromkeys(int(end) for end in ends if end is not None))
-    settings.pad_token_id = pad_id(tokenizer)
-    return settings
 
 
 def _pack_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config: BaseConfig) -> list[Packed]:

@@ -10,6 +10,7 @@ It does not talk to servers (rplab.backend) and never runs code from a model fol
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from rplab.errors import DataError, ModelError
 from rplab.llm.eval_config import DecodingConfig, Precision
 from rplab.llm.model_folder import check_model_folder
 from rplab.llm.sampling import RowSampler, TextPieces
+from rplab.llm.template import control_pattern, install_template
 from rplab.seeding import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ Prompt = str | Sequence[Mapping[str, str]]
 """Raw text, or chat messages that the tokenizer's template renders."""
 
 _STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
+_READ_AHEAD_BLOCK = 128
+"""Tokens between two looks at whether anybody wants to speak."""
 _FP32_MAX_PARAMETERS = 1_000_000_000
 """On a CPU, models up to this size run in fp32 (exact and fast enough); larger ones in bf16, which halves the memory."""
 
@@ -61,9 +65,14 @@ class TextModel:
         self.folder = folder
         self._stop_ids = _stop_ids(model, tokenizer)
         self._pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self._stop_ids)
+        self._control = control_pattern(tokenizer)
         self._lock = threading.Lock()
         self._stream_cache: Any = None
         self._stream_ids: list[int] = []
+        self.num_read = 0
+        """Prompt tokens that the last stream had to read."""
+        self.num_reused = 0
+        """Prompt tokens that it found in the cache."""
 
     @classmethod
     def load(cls, folder: Path, *, precision: Precision = "auto", device: str | None = None) -> TextModel:
@@ -89,12 +98,13 @@ class TextModel:
             raise ModelError(
                 f"{folder}: cannot be loaded ({error}). Make the stage that wrote it again, or copy the folder anew"
             ) from error
+        install_template(tokenizer)
         return cls(model.to(place).eval(), tokenizer, folder)
 
     @property
     def max_positions(self) -> int:
         """Most tokens of prompt and reply together."""
-        return int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 0) or 1 << 30)
 
     def render(self, prompt: Prompt) -> str:
         """Return the text that the model reads.
@@ -103,8 +113,7 @@ class TextModel:
         """
         if isinstance(prompt, str):
             return prompt
-        special: list[str] = sorted({*self.tokenizer.all_special_tokens, *_STOP_TOKENS, "<|im_start|>"}, key=len, reverse=True)
-        messages = [{"role": message["role"], "content": _without(special, message["content"])} for message in prompt]
+        messages = [{"role": message["role"], "content": _without(self._control, message["content"])} for message in prompt]
         text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return text
 
@@ -190,6 +199,26 @@ class TextModel:
         if rest := pieces.flush():
             yield rest
 
+    def read_ahead(self, prompt: Prompt, *, cancelled: Callable[[], bool] = lambda: False) -> int:
+        """Read a prompt into the stream's cache without answering; returns how many tokens were new.
+
+        The next `stream` whose prompt begins like this one starts sooner. Stops between blocks when `cancelled()` turns true.
+        """
+        ids = self.encode(prompt)[: self.max_positions]
+        with self._lock:
+            shared = _common_prefix(self._stream_ids, ids)
+            cache, self._stream_cache = self._stream_cache, None
+            if cache is None or shared == 0 or not _cut_back(cache, shared):
+                cache, shared = _new_cache(self.model.config), 0
+            known = ids[:shared]
+            while len(known) < len(ids) and not cancelled():
+                block = ids[len(known) : len(known) + _READ_AHEAD_BLOCK]
+                self._step(torch.tensor([block], device=self.model.device), None, None, cache)
+                known = known + block
+            if cache.get_seq_length() == len(known):
+                self._stream_cache, self._stream_ids = cache, known
+            return len(known) - shared
+
     @torch.inference_mode()
     def _step(self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor | None, cache: Any) -> torch.Tensor:
         """Return the next-token logits (rows, vocabulary) as fp32 on the CPU."""
@@ -203,11 +232,10 @@ class TextModel:
         device = self.model.device
         shared = _common_prefix(self._stream_ids, ids[:-1])
         cache, self._stream_cache = self._stream_cache, None  # gone until this stream leaves a consistent one
-        if cache is None or shared == 0:
-            cache, shared = DynamicCache(config=self.model.config), 0
-        elif shared < cache.get_seq_length():
-            cache.crop(shared - cache.get_seq_length())
+        if cache is None or shared == 0 or not _cut_back(cache, shared):
+            cache, shared = _new_cache(self.model.config), 0
         known, new = ids[:shared], ids[shared:]
+        self.num_read, self.num_reused = len(new), shared
         try:
             while True:
                 logits = self._step(torch.tensor([new], device=device), None, None, cache)
@@ -311,9 +339,30 @@ def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     return shared
 
 
-def _without(tokens: Sequence[str], text: str) -> str:
-    """Take tokens out until none is left: taking one out can bring another together."""
-    while any(token in text for token in tokens):
-        for token in tokens:
-            text = text.replace(token, "")
+def _without(control: re.Pattern[str], text: str) -> str:
+    """Take control tokens out until none is left: taking one out can bring another together."""
+    while control.search(text):
+        text = control.sub("", text)
     return text
+
+
+def _cut_back(cache: Any, length: int) -> bool:
+    """Cut a cache back to `length` tokens; False when its layers cannot forget."""
+    surplus = cache.get_seq_length() - length
+    try:
+        if surplus > 0:
+            cache.crop(-surplus)
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return False
+    return True
+
+
+def _new_cache(config: Any) -> DynamicCache:
+    """Return an empty key/value cache that can be cut back to a shared beginning where the architecture allows it.
+
+    A cache made from the config forgets what has left a sliding window and cannot be cut back; a plain one keeps all, and the masks
+    do the sliding. Layers with another kind of state (convolutions, linear attention) need the one made from the config.
+    """
+    layers = getattr(config.get_text_config(), "layer_types", None) or ()
+    attends = all(kind in {"full_attention", "sliding_attention", "chunked_attention"} for kind in layers)
+    return DynamicCache() if attends else DynamicCache(config=config)

@@ -20,7 +20,8 @@ from bitsandbytes.nn.modules import Linear4bit
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
 from rplab.errors import DataError, TrainingError
 from rplab.jsonl import read_rows, write_text
@@ -28,7 +29,7 @@ from rplab.llm.adapter import adapter_folder, load_with_lineage
 from rplab.llm.config import MergeConfig
 from rplab.llm.lineage import Lineage, model_fingerprint, read_lineage
 from rplab.llm.parity import Parity, compare_logits, probe_logits
-from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_libraries, save_tokenizer
+from rplab.llm.precision import ending_config, load_model, load_tokenizer, model_folder, quiet_libraries, save_tokenizer
 from rplab.llm.template import TURN_END, TURN_START
 from rplab.stage import StageContext, Stats
 
@@ -115,6 +116,15 @@ def merged_weights(trained: PeftModel) -> dict[str, torch.Tensor]:
     return weights
 
 
+def turned_weights(trained: PeftModel, plain: PreTrainedModel) -> list[str]:
+    """Return the weights that are (out, in) in 4 bits and (in, out) in the file: GPT-2's, whose layers are no `nn.Linear`."""
+    turned = {f"{name}.weight" for name, module in plain.named_modules() if isinstance(module, Conv1D)}
+    quantised = {
+        name.removeprefix(_PEFT_PREFIX).removesuffix(".base_layer") for name, m in trained.named_modules() if isinstance(m, Linear4bit)
+    }
+    return sorted(turned & {f"{name}.weight" for name in quantised})
+
+
 def _dense(layer: torch.nn.Module) -> torch.Tensor:
     """Return the weight of a linear layer as float32."""
     weight: Any = layer.weight
@@ -128,13 +138,14 @@ def _write_merged(trained: PeftModel, base: Path, target: Path, tokenizer: PreTr
     weights = merged_weights(trained)
     plain = load_model(base, "bf16", "sdpa")
     own = plain.state_dict()
+    for name in turned_weights(trained, plain):
+        weights[name] = weights[name].T
     if unknown := sorted(set(weights) - set(own)):
         raise TrainingError(f"{base}: merged layer {unknown[0]} is not in the base model; this architecture needs a look at merge.py")
     with torch.no_grad():
         for name, weight in weights.items():
             own[name].copy_(weight)
-    if (base / "generation_config.json").is_file():  # the merged model ends a reply as its base does
-        plain.generation_config = GenerationConfig.from_pretrained(str(base))
+    plain.generation_config = ending_config(tokenizer, base)
     plain.save_pretrained(str(target))
     save_tokenizer(tokenizer, target)
     return len(weights)

@@ -9,7 +9,7 @@ Measured over all positions of the probes, both computed in float32:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from bitsandbytes.nn.modules import Linear4bit
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,20 @@ def float32_arithmetic(model: PreTrainedModel) -> Generator[None]:
     In bfloat16 the same model differs from itself: rounding alone moved the most likely token at up to 2 % of the
     positions of a tiny model (measured), more than a merge may. The comparison is about weights, so it leaves that out.
     """
-    linears: list[Any] = [module for module in model.modules() if type(module) is torch.nn.Linear]
+    rewritten: list[Any] = [module for module in model.modules() if type(module) in _IN_FLOAT32]
     quantised: list[Any] = [module for module in model.modules() if isinstance(module, Linear4bit)]
     before = [module.compute_dtype for module in quantised]
     embedding: Any = model.get_input_embeddings()
     hook = embedding.register_forward_hook(_to_float32)
-    for module in linears:
-        module.forward = partial(_linear_in_float32, module)
+    for module in rewritten:
+        module.forward = partial(_IN_FLOAT32[type(module)], module)
     for module in quantised:
         module.compute_dtype = torch.float32
     try:
         yield
     finally:
         hook.remove()
-        for module in linears:
+        for module in rewritten:
             del module.forward  # the class's own is behind it
         for module, dtype in zip(quantised, before, strict=True):
             module.compute_dtype = dtype
@@ -92,6 +93,24 @@ def _to_float32(_module: torch.nn.Module, _inputs: Any, output: torch.Tensor) ->
 def _linear_in_float32(module: Any, values: torch.Tensor) -> torch.Tensor:
     bias = None if module.bias is None else module.bias.float()
     return torch.nn.functional.linear(values.float(), module.weight.float(), bias)
+
+
+def _conv1d_in_float32(module: Any, values: torch.Tensor) -> torch.Tensor:
+    """GPT-2's linear layer, whose weight is (in, out)."""
+    return values.float() @ module.weight.float() + module.bias.float()
+
+
+def _norm_in_float32(module: Any, values: torch.Tensor) -> torch.Tensor:
+    weight, bias = (None if part is None else part.float() for part in (module.weight, module.bias))
+    return torch.nn.functional.layer_norm(values.float(), module.normalized_shape, weight, bias, module.eps)
+
+
+_IN_FLOAT32: dict[type[torch.nn.Module], Callable[..., torch.Tensor]] = {
+    torch.nn.Linear: _linear_in_float32,
+    Conv1D: _conv1d_in_float32,
+    torch.nn.LayerNorm: _norm_in_float32,
+}
+"""Layers that would complain about float32 values with bfloat16 weights, or round them."""
 
 
 def compare_logits(trained: Sequence[torch.Tensor], merged: Sequence[torch.Tensor]) -> Parity:

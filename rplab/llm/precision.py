@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Generator
@@ -18,13 +19,13 @@ import torch
 import transformers
 from bitsandbytes.nn.modules import Linear4bit
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rplab.errors import ModelError
 from rplab.llm import attention
 from rplab.llm.config import Precision
 from rplab.llm.model_folder import check_model_folder
-from rplab.llm.template import install_template
+from rplab.llm.template import END_OF_TEXT, TURN_END, check_vocabulary, end_id, install_template, pad_id
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,28 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     with as_model_error(folder):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     install_template(tokenizer)
+    check_vocabulary(tokenizer, num_embeddings(folder))
     return tokenizer
+
+
+def num_embeddings(folder: Path) -> int:
+    """Return how many tokens a model knows, from its config.json."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    return int(size) if size is not None else 1 << 30
+
+
+def ending_config(tokenizer: Any, folder: Path | None) -> GenerationConfig:
+    """Return how a model ends a reply: at the end of its turn, or where the folder's own settings say so."""
+    known = folder is not None and (folder / "generation_config.json").is_file()
+    settings = GenerationConfig.from_pretrained(str(folder)) if known else GenerationConfig()
+    before = settings.eos_token_id
+    ends: list[Any] = [end_id(tokenizer), *(before if isinstance(before, list) else [before])]
+    vocabulary = tokenizer.get_vocab()
+    ends += [vocabulary[token] for token in (TURN_END, END_OF_TEXT) if token in vocabulary]
+    settings.eos_token_id = list(dict.fromkeys(int(end) for end in ends if end is not None))
+    settings.pad_token_id = pad_id(tokenizer)
+    return settings
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

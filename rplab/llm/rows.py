@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ T = TypeVar("T")
 Messages = list[dict[str, str]]
 
 _ROLES = ("system", "user", "assistant")
-_CONTROL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+_CONTROL = re.compile(r"<\|im_start\|>|<\|im_end\|>|<\|endoftext\|>")
 
 
 class Drop(StrEnum):
@@ -128,8 +129,13 @@ def _fit(
     return Drop.TOO_LONG
 
 
-def check_messages(value: Any) -> Messages | Drop:
-    """Return a clean message list, or why it cannot be used for tuning."""
+def check_messages(value: Any, control: re.Pattern[str] = _CONTROL) -> Messages | Drop:
+    """Return a clean message list, or why it cannot be used for tuning.
+
+    Args:
+        value: The row's `messages`.
+        control: What the tokenizer would read as a control token (`rplab.llm.template.control_pattern`).
+    """
     if not isinstance(value, list) or not value:
         return Drop.NO_MESSAGES
     messages: Messages = []
@@ -138,15 +144,15 @@ def check_messages(value: Any) -> Messages | Drop:
             return Drop.BAD_MESSAGE
         if item.get("role") not in _ROLES:
             return Drop.UNKNOWN_ROLE
-        if any(token in item["content"] for token in _CONTROL):
+        if control.search(item["content"]):
             return Drop.CONTROL_TOKEN
         messages.append({"role": str(item["role"]), "content": item["content"]})
     return messages
 
 
-def check_dialogue(row: dict[str, Any]) -> Messages | Drop:
+def check_dialogue(row: dict[str, Any], control: re.Pattern[str] = _CONTROL) -> Messages | Drop:
     """Return the messages of an SFT row, which must teach at least one reply."""
-    messages = check_messages(row.get("messages"))
+    messages = check_messages(row.get("messages"), control)
     if isinstance(messages, Drop):
         return messages
     replies = [message["content"] for message in messages if message["role"] == "assistant"]

@@ -1,19 +1,24 @@
-"""Our chat template, and tokenising with it: one wording for training and inference.
+"""Chat templates, and tokenising with them: one wording for training and inference.
 
 TRL recognises templates by exact text and swaps in another for training; a dialogue then reads differently in
-training and in play. We ship our own, marked with `{% generation %}`, write it beside every model we make, and use it
-for both. Models of another family keep their own template when it has the markers.
+training and in play. We ship our own for ChatML models (the Qwen family), marked with `{% generation %}`, write it beside
+every model we make, and use it for both. Models of another family keep the template they were made with
+(`rplab.llm.template_adoption`); where it has no marks, the replies are found by rendering: what a prompt's render leaves over of the
+dialogue's render is the reply.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rplab.errors import ModelError
+from jinja2 import TemplateError
+
+from rplab.errors import DataError, ModelError
 
 TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")
 END_OF_TEXT = "<|endoftext|>"
@@ -21,6 +26,7 @@ TURN_START = "<|im_start|>"
 TURN_END = "<|im_end|>"
 IGNORED = -100
 """Label of a token that is not learnt."""
+MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 @dataclass(frozen=True)
@@ -43,37 +49,34 @@ def template_hash(template: str) -> str:
 
 
 def install_template(tokenizer: Any) -> None:
-    """Give `tokenizer` a template that can be trained with, and a padding token that is not its end of turn.
+    """Give `tokenizer` a template that can be trained with, its end of turn as end token, and a padding token.
 
-    Tokenizers with ChatML's tokens (the Qwen family) get ours. Others keep their own when it marks the assistant's
-    turns; a known unmarked one gets TRL's marked version.
+    Tokenizers with ChatML's tokens (the Qwen family) get ours. Others keep their own; one without any gets a plain one
+    that ends every turn with the end token. Doing it twice changes nothing.
 
     Raises:
-        ModelError: There is no way to tell the assistant's turns in this template.
+        ModelError: There is no way to tell the assistant's turns in this template; says why, and what to do.
     """
+    from rplab.llm.template_adoption import adopt_template  # it needs the functions below
+
     vocabulary = tokenizer.get_vocab()
-    if TURN_START in vocabulary and TURN_END in vocabulary:
+    if TURN_START in vocabulary and TURN_END in vocabulary and _is_chatml(tokenizer):
         tokenizer.chat_template = TEMPLATE
         tokenizer.eos_token = TURN_END
         tokenizer.pad_token = END_OF_TEXT if END_OF_TEXT in vocabulary else (tokenizer.pad_token or TURN_END)
-    elif "generation %}" not in (tokenizer.chat_template or ""):
-        tokenizer.chat_template = _marked_by_trl(tokenizer)
+    else:
+        adopt_template(tokenizer)
     tokenizer.padding_side = "left"
 
 
-def _marked_by_trl(tokenizer: Any) -> str:
-    from trl.chat_template_utils import get_training_chat_template  # only for models of other families
-
-    remedy = "Add a chat_template.jinja with {% generation %} ... {% endgeneration %} around the assistant's text to the model folder"
+def _is_chatml(tokenizer: Any) -> bool:
+    """Return whether a model that has ChatML's tokens also writes its turns in ChatML (Phi-4, for one, does not)."""
     if not tokenizer.chat_template:
-        raise ModelError(f"{tokenizer.name_or_path}: the tokenizer has neither ChatML tokens nor a chat template. {remedy}")
+        return True
     try:
-        template = get_training_chat_template(tokenizer)
-    except ValueError as error:
-        raise ModelError(
-            f"{tokenizer.name_or_path}: the chat template has no generation markers and is not a known one. {remedy}"
-        ) from error
-    return template or tokenizer.chat_template
+        return f"{TURN_START}user\n" in render(tokenizer, [{"role": "user", "content": "-"}], reply_follows=True)
+    except (TemplateError, TypeError, ValueError):
+        return False
 
 
 def end_id(tokenizer: Any) -> int:
@@ -86,6 +89,21 @@ def pad_id(tokenizer: Any) -> int:
     return int(tokenizer.pad_token_id)
 
 
+def control_texts(tokenizer: Any) -> list[str]:
+    """Return what the tokenizer reads as a control token wherever it stands in a text, longest first.
+
+    A message that holds one could end a turn or write a system message; it must never reach a template.
+    """
+    special = {str(token) for token in tokenizer.all_special_tokens}
+    special |= {str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special}
+    return sorted({*special, TURN_START, TURN_END, END_OF_TEXT}, key=lambda text: (-len(text), text))
+
+
+def control_pattern(tokenizer: Any) -> re.Pattern[str]:
+    """Return what finds `control_texts` in a text."""
+    return re.compile("|".join(map(re.escape, control_texts(tokenizer))))
+
+
 def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, reply_follows: bool = False) -> str:
     """Return a dialogue as the text that the model reads; with `reply_follows` it ends where the reply starts."""
     text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply_follows)
@@ -93,11 +111,66 @@ def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, reply_follo
 
 
 def encode_dialogue(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> Example:
-    """Tokenise a dialogue; the assistant's turns with their end-of-turn tokens are learnt."""
+    """Tokenise a dialogue; the assistant's turns with their end-of-turn tokens are learnt.
+
+    Raises:
+        DataError: The template writes a reply otherwise than it stands in the dialogue.
+    """
+    if not MARK.search(tokenizer.chat_template or ""):
+        return _encode_located(tokenizer, messages)
     encoded = tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
     ids: list[int] = list(encoded["input_ids"])
     mask: list[int] = list(encoded["assistant_masks"])
     return Example(ids, [token if learnt else IGNORED for token, learnt in zip(ids, mask, strict=True)])
+
+
+def reply_spans(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[str, list[tuple[int, int]]]:
+    """Return the render of a dialogue and where its replies stand in it: from after the prompt to after the end of turn.
+
+    Raises:
+        DataError: A reply is not where the prompt before it ends, or is written otherwise than it stands in the dialogue.
+    """
+    text = render(tokenizer, messages)
+    spans: list[tuple[int, int]] = []
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt = render(tokenizer, messages[:index], reply_follows=True)
+        if not text.startswith(prompt):
+            raise DataError(f"reply {len(spans) + 1}: the template writes the messages before it differently when a reply follows")
+        closed = re.compile(rf"\s*{re.escape(message['content'].strip())}\s*{re.escape(str(tokenizer.eos_token))}")
+        found = closed.match(text, len(prompt))
+        if found is None:
+            raise DataError(f"reply {len(spans) + 1}: the template does not write it as its text followed by {tokenizer.eos_token}")
+        spans.append((len(prompt), found.end()))
+    return text, spans
+
+
+def _encode_located(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> Example:
+    """Tokenise a dialogue whose template has no marks."""
+    text, spans = reply_spans(tokenizer, messages)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    offsets: list[tuple[int, int]] = [(int(start), int(end)) for start, end in encoded["offset_mapping"]]
+    crossed = any(start < border < end for start, end in offsets for border, _ in spans)
+    if crossed:  # in inference no token can span the border between prompt and reply
+        return _encode_pieces(tokenizer, text, spans)
+    ids: list[int] = list(encoded["input_ids"])
+    learnt = [any(start >= first and end <= last and end > start for first, last in spans) for start, end in offsets]
+    return Example(ids, [token if taught else IGNORED for token, taught in zip(ids, learnt, strict=True)])
+
+
+def _encode_pieces(tokenizer: Any, text: str, spans: Sequence[tuple[int, int]]) -> Example:
+    """Tokenise prompts and replies apart and join them."""
+    ids: list[int] = []
+    labels: list[int] = []
+    place = 0
+    for first, last in [*spans, (len(text), len(text))]:
+        for start, end, taught in ((place, first, False), (first, last, True)):
+            piece: list[int] = list(tokenizer(text[start:end], add_special_tokens=False)["input_ids"]) if end > start else []
+            ids += piece
+            labels += piece if taught else [IGNORED] * len(piece)
+        place = last
+    return Example(ids, labels)
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -114,3 +187,17 @@ def encode_completion(tokenizer: Any, prompt: str, completion: str) -> Example:
     head: list[int] = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
     tail: list[int] = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     return Example([*head, *tail], [*([IGNORED] * len(head)), *tail])
+
+
+def check_vocabulary(tokenizer: Any, num_embeddings: int) -> None:
+    """Make sure that a model has a row for every token that its tokenizer may write.
+
+    Raises:
+        ModelError: It has fewer.
+    """
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= num_embeddings:
+        raise ModelError(
+            f"{tokenizer.name_or_path}: the tokenizer's highest token is {highest}, but the model has only {num_embeddings} embedding "
+            "rows: they do not belong together. Copy the tokenizer files that came with these weights; adding tokens is not supported"
+        )

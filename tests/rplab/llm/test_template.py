@@ -84,6 +84,7 @@ def test_end_of_turn_is_not_the_padding(tokenizer):
 
 def test_a_template_without_marks_is_refused_with_the_remedy(tokenizer):
     class Foreign:
+        eos_token = None
         name_or_path = "models/foreign"
         chat_template = None
 
