@@ -7,6 +7,7 @@ STFT with a Hann window of the FFT's length, reflection by (fft - hop) / 2 at bo
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -44,3 +45,9 @@ def log_mel(magnitude: Tensor, audio_format: AudioFormat) -> Tensor:
 def mel_of(audio: Tensor, audio_format: AudioFormat) -> Tensor:
     """Return the log mel bands (B, mels, S) of audio (B, samples)."""
     return log_mel(spectrogram(audio, audio_format), audio_format)
+
+
+def mel_difference(made: Tensor, real: Tensor, audio_format: AudioFormat, fft_size: int) -> Tensor:
+    """Return the mean absolute difference of log mel bands at another FFT size (hop a quarter of it); both (B, samples)."""
+    other = replace(audio_format, fft_size=fft_size, hop_length=fft_size // 4, num_mels=max(8, min(audio_format.num_mels, fft_size // 8)))
+    return (mel_of(made, other) - mel_of(real, other)).abs().mean()

@@ -113,10 +113,11 @@ class _Run:
             self.context.check_stop()
 
     def _validate(self) -> None:
-        distance = validation_distance(self.trainer.generator, self.data.validation[:_MAX_VALIDATION])
-        self.validations.append({"step": self.trainer.step, "mcd": round(distance, 4)})
-        if distance <= min(entry["mcd"] for entry in self.validations) + 1e-4:
-            save_weights(self.context.resume / _BEST, self.trainer.generator.state_dict(), {"step": str(self.trainer.step)})
+        with self.trainer.averaged():
+            distance = validation_distance(self.trainer.generator, self.data.validation[:_MAX_VALIDATION])
+            self.validations.append({"step": self.trainer.step, "mcd": round(distance, 4)})
+            if distance <= min(entry["mcd"] for entry in self.validations) + 1e-4:
+                save_weights(self.context.resume / _BEST, self.trainer.generator.state_dict(), {"step": str(self.trainer.step)})
         logger.info("step %d: validation MCD %.2f dB", self.trainer.step, distance)
         self._log({"step": self.trainer.step, "mcd": round(distance, 4)})
 

@@ -6,8 +6,10 @@ what an uninterrupted one gives (same machine, same number of threads).
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from rplab.jsonl import storage_error
 from rplab.seeding import derive_seed
 from rplab.tts.clips import Batch
 from rplab.tts.losses import MEL_WEIGHT, adversarial_loss, discriminator_loss, feature_loss, kl_loss
-from rplab.tts.mel import log_mel, mel_of, spectrogram
+from rplab.tts.mel import log_mel, mel_difference, mel_of, spectrogram
 from rplab.tts.model.discriminator import Discriminator
 from rplab.tts.model.generator import Generator, take_segments
 from rplab.tts.model.hyper import VoiceSize
@@ -57,14 +59,17 @@ class Trainer:
         for part in config.freeze:
             self.generator.get_submodule(_PARTS[part]).requires_grad_(False)
         trained = [p for p in self.generator.parameters() if p.requires_grad]
-        self.optimiser_g = torch.optim.AdamW(trained, config.learning_rate, _BETAS, _EPS)
-        self.optimiser_d = torch.optim.AdamW(self.judge.parameters(), config.learning_rate, _BETAS, _EPS)
+        self.optimiser_g = torch.optim.AdamW(trained, config.learning_rate, _BETAS, _EPS, fused=True)
+        self.optimiser_d = torch.optim.AdamW(self.judge.parameters(), config.learning_rate, _BETAS, _EPS, fused=True)
+        self._average = [p.detach().clone() for p in self.generator.parameters()] if config.average else []
         self.step = 0
 
     def learning_rate(self, epoch: int) -> float:
-        """Return the rate of the current step: warm-up, then decay per epoch."""
-        warm = min(1.0, (self.step + 1) / self.config.warmup_steps) if self.config.warmup_steps else 1.0
-        return self.config.learning_rate * warm * self.config.decay**epoch
+        """Return the rate of the current step: warm-up, decay per epoch, and a half cosine down to `final_rate`."""
+        config = self.config
+        warm = min(1.0, (self.step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+        cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, self.step / config.max_steps))
+        return config.learning_rate * warm * config.decay**epoch * (config.final_rate + (1 - config.final_rate) * cosine)
 
     def train_step(self, batch: Batch, epoch: int) -> StepLosses:
         """Run one step.
@@ -91,15 +96,21 @@ class Trainer:
                 batch.frame_lengths,
                 batch.speakers,
                 noise_mas=max(0.0, self.config.noise_mas - self.config.noise_mas_decay * self.step),
+                prior_share=self.config.prior_share,
+                prior_noise=self.config.prior_noise,
+                stochastic=self.step % self.config.stochastic_every == 0,
             )
         real_mel = take_segments(log_mel(magnitude, audio_format), out.starts, audio_format.segment_frames)
-        mel = MEL_WEIGHT * (mel_of(out.audio.squeeze(1).float(), audio_format) - real_mel).abs().mean()
+        made, real = out.audio.float(), take_segments(batch.audio.unsqueeze(1), out.starts * hop, audio_format.segment_samples)
+        mel = (mel_of(made.squeeze(1), audio_format) - real_mel).abs().mean()
+        for fft_size in self.config.mel_resolutions:
+            mel = mel + mel_difference(made.squeeze(1), real.squeeze(1), audio_format, fft_size)
+        mel = MEL_WEIGHT * mel / (1 + len(self.config.mel_resolutions))
         kl = kl_loss(out.z_p, out.logs_q, out.mean_p, out.logs_p, out.mask)
         total = mel + kl + out.duration_loss.float() + out.stochastic_loss.float()
         zero = torch.zeros(())
         adversarial, feature, judged = zero, zero, zero
         if self.step >= self.config.adversarial_from:
-            real = take_segments(batch.audio.unsqueeze(1), out.starts * hop, audio_format.segment_samples)
             judged = self._train_judge(real, out.audio)
             with self._autocast():
                 verdict_real, verdict_made = self.judge.compare(real, out.audio)
@@ -107,8 +118,32 @@ class Trainer:
             total = total + adversarial + feature
         gradient = self._descend(total, self.optimiser_g, self.generator, self.config.clip_generator)
         self.step += 1
+        self._follow()
         values = (mel, kl, out.duration_loss, out.stochastic_loss, adversarial, feature, judged, torch.tensor(gradient))
         return StepLosses(*(round(float(value.detach()), 5) for value in values))
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average towards the weights; young averages move faster."""
+        if self._average:
+            keep = min(self.config.average, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(self._average, [p.detach() for p in self.generator.parameters()], 1 - keep)
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for average, parameter in zip(self._average, self.generator.parameters(), strict=False):
+            held = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(held)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the generator have its averaged weights for a while; nothing changes without an average."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
 
     def _train_judge(self, real: Tensor, made: Tensor) -> Tensor:
         with self._autocast():
@@ -141,6 +176,7 @@ class Trainer:
             "judge": self.judge.state_dict(),
             "optimiser_g": self.optimiser_g.state_dict(),
             "optimiser_d": self.optimiser_d.state_dict(),
+            "average": self._average,
             "extra": extra,
         }
         temporary = path.with_name(f".{path.name}.tmp")
@@ -168,5 +204,6 @@ class Trainer:
             self.optimiser_d.load_state_dict(state["optimiser_d"])
         except (RuntimeError, KeyError, ValueError, EOFError, OSError) as error:
             raise ModelError(f"{path}: the training checkpoint is damaged ({error}). Delete it to start over") from error
+        self._average = [tensor.to(self.device) for tensor in state["average"]]
         self.step = int(state["step"])
         return state["extra"]

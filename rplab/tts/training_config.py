@@ -16,22 +16,24 @@ from rplab.stage import StageConfig
 from rplab.tts.model.hyper import AudioFormat, VoiceSize
 
 SMALL = VoiceSize(
-    audio=AudioFormat(sample_rate=22_050, fft_size=1024, hop_length=256, num_mels=80, segment_samples=8192),
+    audio=AudioFormat(sample_rate=16_000, fft_size=1024, hop_length=256, num_mels=80, segment_samples=8192),
     inter_channels=48,
-    hidden_channels=48,
-    filter_channels=192,
+    hidden_channels=96,
+    filter_channels=160,
     num_layers=3,
     dropout=0.0,
-    speaker_channels=48,
+    speaker_channels=32,
     num_flows=2,
     flow_layers=3,
-    posterior_layers=8,
-    duration_channels=96,
-    upsample_rates=(8, 8, 2, 2),
-    upsample_kernels=(16, 16, 4, 4),
+    posterior_layers=4,
+    duration_channels=128,
+    upsample_rates=(8, 8, 4),
+    upsample_kernels=(16, 16, 8),
     upsample_channels=128,
+    resblock_kernels=(3, 7),
+    resblock_dilations=((1, 3, 5), (1, 3, 5)),
 )
-"""About 2 M parameters, 22.05 kHz: trains on one core."""
+"""About 3 M parameters, 16 kHz: trains on one core."""
 
 SIZES: dict[str, VoiceSize] = {"small": SMALL, "full": VoiceSize()}
 
@@ -86,6 +88,18 @@ class VoiceTrainConfig(StageConfig):
     """Steps of linear warm-up."""
     decay: float = Field(default=0.99996, gt=0, le=1)
     """Factor on the learning rate after each epoch."""
+    final_rate: float = Field(default=1.0, gt=0, le=1)
+    """Share of the learning rate that is left at `max_steps`, reached along a half cosine; 1 = no cosine."""
+    average: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of a moving average of the weights, which is validated and published in place of the last weights; 0 = none."""
+    prior_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of each batch whose mel loss is taken on speech from text instead of from the recording."""
+    prior_noise: float = Field(default=0.6, ge=0)
+    """Largest factor on the prior's deviation in such speech."""
+    mel_resolutions: tuple[int, ...] = ()
+    """Further FFT sizes at which mel bands are compared; the mel loss is the mean over all."""
+    stochastic_every: int = Field(default=1, ge=1)
+    """The stochastic duration predictor learns in every n-th step; the rest of the network does not notice."""
     adversarial_from: int = Field(default=0, ge=0)
     """First step with the discriminators; before it only the mel, KL and duration losses act."""
     discriminator_width: float = Field(default=1.0, gt=0, le=1)

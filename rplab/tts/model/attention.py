@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
-from rplab.tts.model.layers import ChannelNorm
+from rplab.tts.model.layers import ChannelNorm, Conv1d, channels_last
 
 WINDOW = 4
 _BAND = 2 * WINDOW + 1
@@ -26,10 +26,10 @@ class RelativeAttention(nn.Module):
     def __init__(self, channels: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         self.num_heads, self.head_channels = num_heads, channels // num_heads
-        self.conv_q = nn.Conv1d(channels, channels, 1)
-        self.conv_k = nn.Conv1d(channels, channels, 1)
-        self.conv_v = nn.Conv1d(channels, channels, 1)
-        self.conv_o = nn.Conv1d(channels, channels, 1)
+        self.conv_q = Conv1d(channels, channels, 1)
+        self.conv_k = Conv1d(channels, channels, 1)
+        self.conv_v = Conv1d(channels, channels, 1)
+        self.conv_o = Conv1d(channels, channels, 1)
         std = self.head_channels**-0.5
         self.emb_rel_k = nn.Parameter(torch.randn(1, _BAND, self.head_channels) * std)
         self.emb_rel_v = nn.Parameter(torch.randn(1, _BAND, self.head_channels) * std)
@@ -37,14 +37,14 @@ class RelativeAttention(nn.Module):
         for projection in (self.conv_q, self.conv_k, self.conv_v):
             nn.init.xavier_uniform_(projection.weight)
 
-    def forward(self, x_BCT: Tensor, mask_B1TT: Tensor) -> Tensor:  # noqa: N803 - shape suffix
-        """Attend; `mask_B1TT` is 1 where a query may look at a key."""
+    def forward(self, x_BCT: Tensor, hidden_B1TT: Tensor) -> Tensor:  # noqa: N803 - shape suffix
+        """Attend; `hidden_B1TT` is true where a query must not look at a key."""
         query, key, value = (self._heads(layer(x_BCT)) for layer in (self.conv_q, self.conv_k, self.conv_v))
         query = query * self.head_channels**-0.5
         scores = query @ key.transpose(-2, -1) + band_to_square(query @ self.emb_rel_k.transpose(-2, -1))
-        weights = self.drop(torch.softmax(scores.masked_fill(mask_B1TT == 0, _MASKED), dim=-1))
+        weights = self.drop(torch.softmax(scores.masked_fill(hidden_B1TT, _MASKED), dim=-1))
         mixed = weights @ value + square_to_band(weights) @ self.emb_rel_v
-        return self.conv_o(mixed.transpose(2, 3).reshape(x_BCT.shape))
+        return self.conv_o(mixed.transpose(1, 2).flatten(2).transpose(1, 2))
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, C, T) -> (B, H, T, C/H)."""
@@ -71,15 +71,16 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int, filter_channels: int, kernel: int, dropout: float) -> None:
         super().__init__()
-        self.padding = ((kernel - 1) // 2, kernel // 2)
-        self.conv_1 = nn.Conv1d(channels, filter_channels, kernel)
-        self.conv_2 = nn.Conv1d(filter_channels, channels, kernel)
+        if kernel % 2 == 0:
+            raise ValueError(f"the kernel must be odd, not {kernel}")
+        self.conv_1 = Conv1d(channels, filter_channels, kernel, padding=kernel // 2)
+        self.conv_2 = Conv1d(filter_channels, channels, kernel, padding=kernel // 2)
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Transform (B, C, T)."""
-        x = self.drop(torch.relu(self.conv_1(F.pad(x * mask, self.padding))))
-        return self.conv_2(F.pad(x * mask, self.padding)) * mask
+        x = self.drop(torch.relu(self.conv_1(x * mask)))
+        return self.conv_2(x * mask) * mask
 
 
 class Encoder(nn.Module):
@@ -113,12 +114,14 @@ class Encoder(nn.Module):
             mask: (B, 1, T).
             speaker: (B, speaker channels, 1).
         """
-        pairs = mask.unsqueeze(2) * mask.unsqueeze(-1)
+        hidden = mask.unsqueeze(2) * mask.unsqueeze(-1) == 0
+        if self.training:
+            x, mask = channels_last(x), mask.to(x.dtype)
         x = x * mask
         layers = zip(self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2, strict=True)
         for index, (attend, norm_1, feed, norm_2) in enumerate(layers):
             if index == CONDITION_LAYER:
                 x = (x + self.spk_emb_linear(speaker.transpose(1, 2)).transpose(1, 2)) * mask
-            x = norm_1(x + self.drop(attend(x, pairs)))
+            x = norm_1(x + self.drop(attend(x, hidden)))
             x = norm_2(x + self.drop(feed(x, mask)))
         return x * mask

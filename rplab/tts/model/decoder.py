@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from rplab.tts.model.hyper import VoiceSize
-from rplab.tts.model.layers import LEAKY_SLOPE, NormConv1d, NormConvTranspose1d
+from rplab.tts.model.layers import LEAKY_SLOPE, Conv1d, NormConv1d, NormConvTranspose1d, channels_last
 
 _INIT_STD = 0.01
 
@@ -27,7 +27,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Transform (B, C, samples)."""
         for wide, plain in zip(self.convs1, self.convs2, strict=True):
-            x = x + plain(F.leaky_relu(wide(F.leaky_relu(x, LEAKY_SLOPE)), LEAKY_SLOPE))
+            x = x + plain(F.leaky_relu(wide(F.leaky_relu(x, LEAKY_SLOPE)), LEAKY_SLOPE, inplace=self.training))
         return x
 
 
@@ -38,8 +38,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.num_kernels = len(size.resblock_kernels)
         channels = size.upsample_channels
-        self.conv_pre = nn.Conv1d(size.inter_channels, channels, 7, padding=3)
-        self.cond = nn.Conv1d(size.speaker_channels, channels, 1)
+        self.conv_pre = Conv1d(size.inter_channels, channels, 7, padding=3)
+        self.cond = Conv1d(size.speaker_channels, channels, 1)
         self.ups = nn.ModuleList()
         self.resblocks = nn.ModuleList()
         for rate, kernel in zip(size.upsample_rates, size.upsample_kernels, strict=True):
@@ -49,16 +49,20 @@ class Decoder(nn.Module):
             channels //= 2
             for width, dilations in zip(size.resblock_kernels, size.resblock_dilations, strict=True):
                 self.resblocks.append(ResBlock(channels, width, dilations))
-        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=False)
+        self.conv_post = Conv1d(channels, 1, 7, padding=3, bias=False)
 
     def forward(self, z: Tensor, speaker: Tensor) -> Tensor:
         """Decode (B, C, S) for a speaker (B, C, 1) into (B, 1, S * hop) within -1..1."""
-        x = self.conv_pre(z) + self.cond(speaker)
+        x = self.conv_pre(channels_last(z) if self.training else z) + self.cond(speaker)
         for index, raise_rate in enumerate(self.ups):
             x = raise_rate(F.leaky_relu(x, LEAKY_SLOPE))
             blocks = [self.resblocks[index * self.num_kernels + k](x) for k in range(self.num_kernels)]
             x = _mean(blocks)
-        return torch.tanh(self.conv_post(F.leaky_relu(x)))
+        x = F.leaky_relu(x)
+        if not self.training:
+            return torch.tanh(self.conv_post(x))
+        with torch.autocast(x.device.type, enabled=False):  # eight bits of sound are too few
+            return torch.tanh(self.conv_post(x.float()))
 
 
 def _mean(blocks: list[Tensor]) -> Tensor:

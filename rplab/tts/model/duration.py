@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
-from rplab.tts.model.layers import ChannelNorm
+from rplab.tts.model.layers import ChannelNorm, Conv1d, channels_last
 from rplab.tts.model.spline import rational_quadratic
 
 _BINS = 10
@@ -26,16 +26,18 @@ class SeparableStack(nn.Module):
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.convs_sep = nn.ModuleList(
-            nn.Conv1d(channels, channels, _KERNEL, groups=channels, dilation=_KERNEL**i, padding=_KERNEL**i * (_KERNEL - 1) // 2)
+            Conv1d(channels, channels, _KERNEL, groups=channels, dilation=_KERNEL**i, padding=_KERNEL**i * (_KERNEL - 1) // 2)
             for i in range(_DEPTH)
         )
-        self.convs_1x1 = nn.ModuleList(nn.Conv1d(channels, channels, 1) for _ in range(_DEPTH))
+        self.convs_1x1 = nn.ModuleList(Conv1d(channels, channels, 1) for _ in range(_DEPTH))
         self.norms_1 = nn.ModuleList(ChannelNorm(channels) for _ in range(_DEPTH))
         self.norms_2 = nn.ModuleList(ChannelNorm(channels) for _ in range(_DEPTH))
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, condition: Tensor | None = None) -> Tensor:
         """Transform (B, C, T)."""
+        if self.training:
+            x = channels_last(x)
         if condition is not None:
             x = x + condition
         for wide, norm_1, point, norm_2 in zip(self.convs_sep, self.norms_1, self.convs_1x1, self.norms_2, strict=True):
@@ -67,9 +69,9 @@ class SplineFlow(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
-        self.pre = nn.Conv1d(1, channels, 1)
+        self.pre = Conv1d(1, channels, 1)
         self.convs = SeparableStack(channels)
-        self.proj = nn.Conv1d(channels, 3 * _BINS - 1, 1)
+        self.proj = Conv1d(channels, 3 * _BINS - 1, 1)
         nn.init.zeros_(self.proj.weight)
         nn.init.zeros_(self.proj.bias) if self.proj.bias is not None else None
 
@@ -114,14 +116,14 @@ class StochasticDuration(nn.Module):
     def __init__(self, channels: int, speaker_channels: int) -> None:
         super().__init__()
         self.flows = _flows(channels)
-        self.post_pre = nn.Conv1d(1, channels, 1)
-        self.post_proj = nn.Conv1d(channels, channels, 1)
+        self.post_pre = Conv1d(1, channels, 1)
+        self.post_proj = Conv1d(channels, channels, 1)
         self.post_convs = SeparableStack(channels, _DROPOUT)
         self.post_flows = _flows(channels)
-        self.pre = nn.Conv1d(channels, channels, 1)
-        self.proj = nn.Conv1d(channels, channels, 1)
+        self.pre = Conv1d(channels, channels, 1)
+        self.proj = Conv1d(channels, channels, 1)
         self.convs = SeparableStack(channels, _DROPOUT)
-        self.cond = nn.Conv1d(speaker_channels, channels, 1)
+        self.cond = Conv1d(speaker_channels, channels, 1)
 
     def _condition(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
         """Text and speaker; gradients stop here so that durations do not bend the encoder."""
@@ -167,12 +169,12 @@ class DurationPredictor(nn.Module):
 
     def __init__(self, channels: int, filter_channels: int, speaker_channels: int) -> None:
         super().__init__()
-        self.conv_1 = nn.Conv1d(channels, filter_channels, _KERNEL, padding=_KERNEL // 2)
+        self.conv_1 = Conv1d(channels, filter_channels, _KERNEL, padding=_KERNEL // 2)
         self.norm_1 = ChannelNorm(filter_channels)
-        self.conv_2 = nn.Conv1d(filter_channels, filter_channels, _KERNEL, padding=_KERNEL // 2)
+        self.conv_2 = Conv1d(filter_channels, filter_channels, _KERNEL, padding=_KERNEL // 2)
         self.norm_2 = ChannelNorm(filter_channels)
-        self.proj = nn.Conv1d(filter_channels, 1, 1)
-        self.cond = nn.Conv1d(speaker_channels, channels, 1)
+        self.proj = Conv1d(filter_channels, 1, 1)
+        self.cond = Conv1d(speaker_channels, channels, 1)
         self.drop = nn.Dropout(_DROPOUT)
 
     def forward(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:

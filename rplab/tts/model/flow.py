@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rplab.tts.model.attention import Encoder
 from rplab.tts.model.hyper import VoiceSize
+from rplab.tts.model.layers import Conv1d
 
 _KERNEL = 5
 
@@ -17,7 +18,7 @@ class Coupling(nn.Module):
     def __init__(self, size: VoiceSize) -> None:
         super().__init__()
         half = size.inter_channels // 2
-        self.pre = nn.Conv1d(half, size.hidden_channels, 1)
+        self.pre = Conv1d(half, size.hidden_channels, 1)
         self.enc = Encoder(
             size.hidden_channels,
             size.filter_channels,
@@ -27,7 +28,7 @@ class Coupling(nn.Module):
             size.dropout,
             size.speaker_channels,
         )
-        self.post = nn.Conv1d(size.hidden_channels, half, 1)
+        self.post = Conv1d(size.hidden_channels, half, 1)
         nn.init.zeros_(self.post.weight)  # the flow starts as the identity
         nn.init.zeros_(self.post.bias) if self.post.bias is not None else None
 

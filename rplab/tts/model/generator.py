@@ -18,7 +18,7 @@ from rplab.tts.model.decoder import Decoder
 from rplab.tts.model.duration import DurationPredictor, StochasticDuration
 from rplab.tts.model.flow import TransformerFlow
 from rplab.tts.model.hyper import VoiceSize
-from rplab.tts.model.layers import length_mask
+from rplab.tts.model.layers import Conv1d, length_mask
 from rplab.tts.model.posterior import PosteriorEncoder
 
 
@@ -34,12 +34,12 @@ class TextEncoder(nn.Module):
         self.language_emb = nn.Embedding(size.num_languages, channels)
         for table in (self.emb, self.tone_emb, self.language_emb):
             nn.init.normal_(table.weight, 0.0, channels**-0.5)
-        self.bert_proj = nn.Conv1d(size.bert_channels, channels, 1)
+        self.bert_proj = Conv1d(size.bert_channels, channels, 1)
         self.style_proj = nn.Linear(size.style_channels, channels)
         self.encoder = Encoder(
             channels, size.filter_channels, size.num_heads, size.num_layers, size.kernel_size, size.dropout, size.speaker_channels
         )
-        self.proj = nn.Conv1d(channels, 2 * size.inter_channels, 1)
+        self.proj = Conv1d(channels, 2 * size.inter_channels, 1)
 
     def forward(
         self, phones: Tensor, tones: Tensor, languages: Tensor, bert: Tensor, style: Tensor, mask: Tensor, speaker: Tensor
@@ -116,6 +116,9 @@ class Generator(nn.Module):
         speaker_ids: Tensor,
         *,
         noise_mas: float = 0.0,
+        prior_share: float = 0.0,
+        prior_noise: float = 0.0,
+        stochastic: bool = True,
     ) -> TrainingOutput:
         """Run one training batch; random numbers come from torch's generator.
 
@@ -130,19 +133,25 @@ class Generator(nn.Module):
             frame_lengths: (B,).
             speaker_ids: (B,).
             noise_mas: Noise added to the alignment scores, in units of their deviation (VITS2).
+            prior_share: Share of the batch whose segments are decoded from text instead of from the recording.
+            prior_noise: Largest factor on the prior's deviation there; drawn evenly from 0 up to it for each clip.
+            stochastic: Count the stochastic duration loss, the most costly one for its size; else it is zero.
         """
         speaker = self.speaker(speaker_ids)
         text_mask = length_mask(phone_lengths, phones.shape[1])
         mask = length_mask(frame_lengths, spectrogram.shape[2])
         x, mean_t, logs_t = self.enc_p(phones, tones, languages, bert, style, text_mask, speaker)
-        mean_q, logs_q = self.enc_q(spectrogram, mask, speaker)
+        mean_q, logs_q = (t.float() for t in self.enc_q(spectrogram, mask, speaker))
         z = (mean_q + torch.randn_like(mean_q) * torch.exp(logs_q)) * mask
         z_p = self.flow(z, mask, speaker)
-        path = align(z_p, mean_t, logs_t, frame_lengths, phone_lengths, noise_mas)
+        with torch.autocast(z.device.type, enabled=False):
+            mean_t, logs_t = mean_t.float(), logs_t.float()
+            path = align(z_p.float(), mean_t, logs_t, frame_lengths, phone_lengths, noise_mas)
+            mean_p, logs_p = ((path @ t.transpose(1, 2)).transpose(1, 2) for t in (mean_t, logs_t))
         frames_per_phone = path.sum(dim=1).unsqueeze(1)  # (B, 1, T)
-        duration_loss, stochastic_loss = self._duration_losses(x, text_mask, frames_per_phone, speaker)
-        mean_p, logs_p = (path @ t.transpose(1, 2) for t in (mean_t, logs_t))
-        segments, starts = cut_segments(z, frame_lengths, self.size.audio.segment_frames)
+        duration_loss, stochastic_loss = self._duration_losses(x, text_mask, frames_per_phone, speaker, stochastic=stochastic)
+        spoken = self._speak_some(z, mean_p, logs_p, mask, speaker, share=prior_share, noise=prior_noise)
+        segments, starts = cut_segments(spoken, frame_lengths, self.size.audio.segment_frames)
         return TrainingOutput(
             audio=self.dec(segments, speaker),
             starts=starts,
@@ -150,17 +159,35 @@ class Generator(nn.Module):
             stochastic_loss=stochastic_loss,
             mask=mask,
             z_p=z_p,
-            mean_p=mean_p.transpose(1, 2),
-            logs_p=logs_p.transpose(1, 2),
+            mean_p=mean_p,
+            logs_p=logs_p,
             logs_q=logs_q,
             path=path,
         )
 
-    def _duration_losses(self, x: Tensor, mask: Tensor, frames: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
+    def _duration_losses(self, x: Tensor, mask: Tensor, frames: Tensor, speaker: Tensor, *, stochastic: bool) -> tuple[Tensor, Tensor]:
         total = mask.sum()
         wanted = torch.log(frames + 1e-6) * mask
-        plain = (self.dp(x, mask, speaker) - wanted).square().sum() / total
-        return plain, self.sdp(x, mask, frames, speaker).sum() / total
+        plain = (self.dp(x, mask, speaker).float() - wanted).square().sum() / total
+        if not stochastic:
+            return plain, plain.new_zeros(())
+        with torch.autocast(x.device.type, enabled=False):  # spline flows need the digits
+            return plain, self.sdp(x.float(), mask, frames, speaker).sum() / total
+
+    def _speak_some(self, z: Tensor, mean: Tensor, logs: Tensor, mask: Tensor, speaker: Tensor, *, share: float, noise: float) -> Tensor:
+        """Replace latent frames (B, C, S) of some clips by those that the text gives through the inverse flow.
+
+        VITS decodes recordings in training and text in use; what the flow gets wrong is never heard. Decoding some clips
+        from their text lets the mel loss reach text encoder and flow (bidirectional prior, NaturalSpeech, arXiv 2205.04421).
+        """
+        count = round(len(z) * share)
+        if not count:
+            return z
+        chosen = torch.randperm(len(z), device=z.device)[:count]
+        scale = torch.rand(count, 1, 1, device=z.device) * noise
+        drawn = mean[chosen] + torch.randn_like(mean[chosen]) * torch.exp(logs[chosen].detach()) * scale
+        made = self.flow(drawn * mask[chosen], mask[chosen], speaker[chosen], reverse=True)
+        return z.index_copy(0, chosen, made.to(z.dtype))
 
     def log_durations(self, x: Tensor, mask: Tensor, speaker: Tensor, noise: Tensor, sdp_ratio: Tensor | float) -> Tensor:
         """Mix stochastic and plain log durations (B, 1, T); `noise` (B, 2, T) is already scaled."""

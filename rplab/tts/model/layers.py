@@ -28,6 +28,39 @@ class ChannelNorm(nn.Module):
         return F.layer_norm(x_BCT.transpose(1, -1), self.gamma.shape, self.gamma, self.beta, 1e-5).transpose(1, -1)
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """Return (B, C, T) with the channels next to each other in memory: the layout in which `convolve` is fast."""
+    return x.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> Tensor:
+    """Convolve (B, C, T) as an image of height one.
+
+    torch lets a one-dimensional convolution copy its input into the plain layout and back; the same as two dimensions
+    keeps the layout that it gets. With `channels_last` input, training on a CPU is 2 to 5 times as fast.
+    """
+    y = F.conv2d(x.unsqueeze(2), weight.unsqueeze(2), bias, (1, stride), (0, padding), (1, dilation), groups)
+    return y.squeeze(2)
+
+
+class Conv1d(nn.Conv1d):
+    """`torch.nn.Conv1d` with zero padding, fast in training; outside of training (and in export) the plain operator."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Convolve (B, C, T)."""
+        if not self.training:
+            return super().forward(input)
+        return convolve(
+            input,
+            self.weight,
+            self.bias,
+            stride=self.stride[0],
+            padding=cast("int", self.padding[0]),
+            dilation=self.dilation[0],
+            groups=self.groups,
+        )
+
+
 class _WeightNorm(nn.Module):
     """Direction `weight_v` and length `weight_g` of the weights, normalised over all axes but the first."""
 
@@ -67,6 +100,10 @@ class NormConv1d(_WeightNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
+        if self.training:
+            return convolve(
+                x, self.weight, self.bias, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+            )
         return F.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def folded(self) -> nn.Module:
@@ -107,6 +144,9 @@ class NormConvTranspose1d(_WeightNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Raise the rate."""
+        if self.training:
+            wide = (1, self.stride), (0, self.padding)
+            return F.conv_transpose2d(x.unsqueeze(2), self.weight.unsqueeze(2), self.bias, *wide).squeeze(2)
         return F.conv_transpose1d(x, self.weight, self.bias, self.stride, self.padding)
 
     def folded(self) -> nn.Module:

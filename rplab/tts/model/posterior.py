@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rplab.tts.model.hyper import VoiceSize
-from rplab.tts.model.layers import NormConv1d
+from rplab.tts.model.layers import Conv1d, NormConv1d, channels_last
 
 _KERNEL = 5
 
@@ -26,6 +26,8 @@ class GatedStack(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
         """Transform (B, C, S)."""
         conditions = self.cond_layer(speaker).chunk(self.num_layers, dim=1)
+        if self.training:
+            x, mask = channels_last(x), mask.to(x.dtype)
         skipped = torch.zeros_like(x)
         for index, (gate, out) in enumerate(zip(self.in_layers, self.res_skip_layers, strict=True)):
             left, right = (gate(x) + conditions[index]).chunk(2, dim=1)
@@ -44,9 +46,9 @@ class PosteriorEncoder(nn.Module):
 
     def __init__(self, size: VoiceSize) -> None:
         super().__init__()
-        self.pre = nn.Conv1d(size.audio.num_bins, size.hidden_channels, 1)
+        self.pre = Conv1d(size.audio.num_bins, size.hidden_channels, 1)
         self.enc = GatedStack(size.hidden_channels, size.posterior_layers, size.speaker_channels)
-        self.proj = nn.Conv1d(size.hidden_channels, 2 * size.inter_channels, 1)
+        self.proj = Conv1d(size.hidden_channels, 2 * size.inter_channels, 1)
 
     def forward(self, spectrogram: Tensor, mask: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (B, bins, S); return mean and log deviation, each (B, C, S)."""
