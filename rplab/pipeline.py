@@ -121,14 +121,14 @@ TRANSLATOR = (
 """From data sets to an evaluated KO->JA translator."""
 
 VOICE = (
-    Node(Stage("voice_corpus", 1, "rplab.tts.corpus:make_corpus", VoiceCorpusConfig), lambda p: p.voice and p.voice.corpus),
+    Node(Stage("voice_corpus", 2, "rplab.tts.corpus:make_corpus", VoiceCorpusConfig), lambda p: p.voice and p.voice.corpus),
     Node(
-        Stage("voice_preprocess", 1, "rplab.tts.preprocess:preprocess_voice", VoicePreprocessConfig),
+        Stage("voice_preprocess", 2, "rplab.tts.preprocess:preprocess_voice", VoicePreprocessConfig),
         lambda p: p.voice and p.voice.preprocess,
         {"recordings": "voice_corpus"},
     ),
     Node(
-        _train("voice_train", "rplab.tts.train:train_voice", VoiceTrainConfig),
+        _train("voice_train", "rplab.tts.train:train_voice", VoiceTrainConfig, version=2),
         lambda p: p.voice and p.voice.train,
         {"data": "voice_preprocess"},
     ),
