@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from rplab.play.memory_config import MemoryConfig
 from rplab.stage import StageConfig
 from rplab.tts.config import VoiceConfig
 
@@ -51,6 +52,7 @@ class PlayConfig(StageConfig):
     max_history_turns: int = Field(default=8, ge=0, le=200)
     """Exchanges that the model sees again; the oldest third goes at once, so that the cached prefix stays valid longer."""
     sampling: ReplySampling = ReplySampling()
+    memory: MemoryConfig = MemoryConfig()
     voice: VoiceConfig = VoiceConfig()
     llm: EndpointConfig | None = None
     """Who writes the replies; None is the character's own model in this process."""

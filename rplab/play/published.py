@@ -30,6 +30,8 @@ class Published:
     """Folder of the role-play model."""
     translator: Path
     """Folder of the translator."""
+    voice: Path | None = None
+    """Folder of the character's own voice."""
     pack: str = "v7"
     """Recipe whose system text the model was trained on."""
     play: PlayConfig = field(default_factory=PlayConfig)
@@ -61,7 +63,21 @@ def find_character(store: Path, *, folder: Path | None = None, card: str | None 
         play = PlayConfig.model_validate(data.get("play", {}))
     except ValidationError as error:
         raise ConfigError(f"{home / CHARACTER_FILE}: play: {error.errors()[0]['msg']}. Run `rplab run` to make it again") from None
-    return Published(load_card(card) if card else own, models["rp_model"], models["translator"], str(data.get("pack", "v7")), play)
+    return Published(
+        card=load_card(card) if card else own,
+        rp_model=models["rp_model"],
+        translator=models["translator"],
+        voice=_voice_folder(store, home, data.get("voice")),
+        pack=str(data.get("pack", "v7")),
+        play=play,
+    )
+
+
+def _voice_folder(store: Path, home: Path, voice: Any) -> Path | None:
+    """Return the folder of the character's voice; it is opened, and replaced when it does not work, by whoever speaks."""
+    if not isinstance(voice, dict):
+        return None
+    return _artefact_folder(store, home, str(voice.get("stage")), str(voice.get("key")), "voice")
 
 
 def _read(path: Path, store: Path, *, named: bool) -> dict[str, Any]:
@@ -79,8 +95,12 @@ def _read(path: Path, store: Path, *, named: bool) -> dict[str, Any]:
 
 
 def _model_folder(store: Path, home: Path, stage: str, key: str) -> Path:
-    """Return the model's folder: in the store, or in the store that the character's own folder lies in."""
-    inside = Path(stage) / key / "model"
+    return _artefact_folder(store, home, stage, key, "model")
+
+
+def _artefact_folder(store: Path, home: Path, stage: str, key: str, name: str) -> Path:
+    """Return a folder of an artefact: in the store, or in the store that the character's own folder lies in."""
+    inside = Path(stage) / key / name
     if any(part in ("", "..", "/") for part in (stage, key)) or inside.is_absolute() or len(inside.parts) != 3:
         raise ConfigError(f"{home / CHARACTER_FILE}: {stage}/{key} is no artefact name. Run `rplab run` to make it again")
     beside = home.resolve().parent.parent / inside
