@@ -61,7 +61,8 @@ class Model:
                     threading.Event().wait(3)
                 if cancelled():
                     return
-                time.sleep(self.delay_s)
+                if self.delay_s:
+                    time.sleep(self.delay_s)
                 self.spend(self.token_s)
                 self._cache += character
                 yield character
@@ -95,7 +96,8 @@ class Voice:
     def stream(self, text, *, speed=1.0, pitch=0.0, style=""):
         self.said.append(text)
         self.used.append(style)
-        time.sleep(self.delay_s)
+        if self.delay_s:
+            time.sleep(self.delay_s)
         if self.fault:
             raise self.fault
         for _ in range(self.pieces):
