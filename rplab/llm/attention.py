@@ -3,15 +3,18 @@
 `varlen` hands the borders of the dialogues to `torch.nn.attention.varlen` on a GPU (torch >= 2.10, nothing else to
 install) and goes dialogue by dialogue on a CPU; both avoid the L x L mask that plain SDPA needs for a packed row.
 Everything that is not packed (evaluation, generation) is plain SDPA.
+
+A row may also hold a prompt once and several replies to it (`rplab.llm.shared_prefix`): each reply then sees the prompt
+and itself, which is the same kernel with other borders for the keys than for the queries.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +24,16 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 VARLEN = "rplab_varlen"
+
+@dataclass(frozen=True)
+class Prefixes:
+    """Which dialogue of a row each dialogue sees before itself, once as numbers and once as key positions."""
+
+    before: tuple[int | None, ...]
+    """One a dialogue: the number of the dialogue before it, or None."""
+    key_places: torch.Tensor
+    """(keys) positions of the row that are the keys of the first dialogue, of the second..., on the device."""
+
 
 _packed: ContextVar[bool] = ContextVar("rplab_packed", default=False)
 
@@ -56,7 +69,10 @@ def varlen_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
+    cu_seq_lens_k: torch.Tensor | None = None,
     max_length_q: int | None = None,
+    max_length_k: int | None = None,
+    prefixes: Prefixes | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend within each dialogue of a packed row, or as SDPA does when nothing is packed.
@@ -71,7 +87,10 @@ def varlen_attention(
         scaling: Factor on the scores.
         sliding_window: Tokens that a query sees, None for all.
         cu_seq_lens_q: (dialogues + 1) int32 borders of the dialogues, on the device; None when nothing is packed.
+        cu_seq_lens_k: Borders of the keys; the same unless `prefixes` is given.
         max_length_q: Longest dialogue.
+        max_length_k: Most keys of a dialogue.
+        prefixes: What a dialogue sees before itself. None: nothing.
         options: Whatever else the model passes on.
 
     Returns:
@@ -82,16 +101,21 @@ def varlen_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, sliding_window=sliding_window, **options
         )
     if query.is_cuda and dropout == 0.0:
-        return _by_kernel(query, key, value, cu_seq_lens_q, int(max_length_q or 0), scaling, sliding_window), None
-    return _by_dialogue(query, key, value, cu_seq_lens_q.tolist(), dropout, scaling, sliding_window), None
+        if prefixes is not None:
+            key, value = key.index_select(2, prefixes.key_places), value.index_select(2, prefixes.key_places)
+        borders = cu_seq_lens_q, cu_seq_lens_q if cu_seq_lens_k is None else cu_seq_lens_k
+        longest = int(max_length_q or 0), int(max_length_k or max_length_q or 0)
+        return _by_kernel(query, key, value, borders, longest, scaling, sliding_window), None
+    before = None if prefixes is None else prefixes.before
+    return _by_dialogue(query, key, value, cu_seq_lens_q.diff().tolist(), before, dropout, scaling, sliding_window), None
 
 
 def _by_kernel(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    borders: torch.Tensor,
-    longest: int,
+    borders: tuple[torch.Tensor, torch.Tensor],
+    longest: tuple[int, int],
     scaling: float | None,
     sliding_window: int | None,
 ) -> torch.Tensor:
@@ -111,7 +135,7 @@ def _by_kernel(
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
     q_THD, k_THD, v_THD = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))  # noqa: N806
     half = torch.bfloat16 if q_THD.dtype == torch.float32 else q_THD.dtype  # the kernel has no float32
-    out = varlen_attn(q_THD.to(half), k_THD.to(half), v_THD.to(half), borders, borders, longest, longest, **options)
+    out = varlen_attn(q_THD.to(half), k_THD.to(half), v_THD.to(half), *borders, *longest, **options)
     assert isinstance(out, torch.Tensor)
     return out.to(query.dtype).unsqueeze(0)
 
@@ -120,23 +144,27 @@ def _by_dialogue(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    borders: list[int],
+    lengths: list[int],
+    before: Sequence[int | None] | None,
     dropout: float,
     scaling: float | None,
     sliding_window: int | None,
 ) -> torch.Tensor:
-    """Attend in one dialogue after the other."""
+    """Attend in one dialogue after the other.
+
+    The row is cut with `split`: the backward of one is one concatenation, that of a slice is a row of zeros per dialogue.
+    """
+    queries, keys, values = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
     parts: list[torch.Tensor] = []
-    for start, end in pairwise(borders):
-        mask = None
-        if sliding_window is not None and end - start > sliding_window:
-            position = torch.arange(end - start, device=query.device)
-            distance = position[:, None] - position[None, :]
-            mask = (distance >= 0) & (distance < sliding_window)
+    for index, own_query in enumerate(queries):
+        own_key, own_value = keys[index], values[index]
+        if before is not None and (prefix := before[index]) is not None:
+            own_key, own_value = torch.cat([keys[prefix], own_key], dim=2), torch.cat([values[prefix], own_value], dim=2)
+        mask = _causal_mask(own_query.shape[2], own_key.shape[2], sliding_window, query.device)
         part = scaled_dot_product_attention(
-            query[:, :, start:end],
-            key[:, :, start:end],
-            value[:, :, start:end],
+            own_query,
+            own_key,
+            own_value,
             attn_mask=mask,
             dropout_p=dropout,
             is_causal=mask is None,
@@ -145,6 +173,14 @@ def _by_dialogue(
         )
         parts.append(part)
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
+
+
+def _causal_mask(queries: int, keys: int, sliding_window: int | None, device: torch.device) -> torch.Tensor | None:
+    """Return what the last `queries` of `keys` positions see, or None where plain causal attention says it."""
+    if queries == keys and (sliding_window is None or keys <= sliding_window):
+        return None
+    distance = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)[None, :]
+    return distance >= 0 if sliding_window is None else (distance >= 0) & (distance < sliding_window)
 
 
 AttentionInterface.register(VARLEN, varlen_attention)

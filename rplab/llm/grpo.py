@@ -8,7 +8,8 @@ group, save the adapter. A run that has collapsed is stopped with the reason.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, PrinterCallback
+from trl.trainer import grpo_trainer as grpo_module
 from trl.trainer.grpo_config import GRPOConfig as TrlGrpoConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -26,6 +28,7 @@ from rplab.character import Register
 from rplab.errors import DataError, TrainingError
 from rplab.jsonl import write_rows
 from rplab.llm.adapter import lora_config, save_adapter, to_float32
+from rplab.llm.attention import packed_forward
 from rplab.llm.bootstrap import difference_interval
 from rplab.llm.callbacks import CollapseDetector, MetricsFile, StageCallback
 from rplab.llm.checkpoint import latest_checkpoint
@@ -34,8 +37,10 @@ from rplab.llm.hooks import LabHooks, shared_arguments
 from rplab.llm.lineage import Lineage, model_fingerprint, write_lineage
 from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_libraries
 from rplab.llm.rewards import TERMS, RewardContext, context_from_row, length_band, score, total
+from rplab.llm.rollouts import draw_replies
 from rplab.llm.rows import Drop, Loaded, Messages, check_messages, load_rows, view_path, without_oldest_exchange
 from rplab.llm.samples import SampleFile
+from rplab.llm.shared_prefix import share_prefixes, spread
 from rplab.llm.template import encode_prompt, end_id, pad_id, render, template_hash
 from rplab.stage import StageContext, Stats
 
@@ -57,7 +62,60 @@ class PromptRow:
 
 
 class LabGrpoTrainer(LabHooks, GRPOTrainer):
-    """TRL's trainer with the lab's hooks."""
+    """TRL's trainer with the lab's hooks, and with each prompt read once for all its replies."""
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *arguments: Any, **options: Any) -> tuple[list[list[int]], Any]:
+        """Draw the replies of a step (`rplab.llm.rollouts`), or let vLLM do it."""
+        if self.use_vllm:
+            return super()._generate_single_turn(prompt_ids, *arguments, **options)
+        model: Any = self.accelerator.unwrap_model(self.model_wrapped)
+        was_training = model.training
+        model.eval()
+        try:
+            with self.accelerator.autocast():
+                replies = draw_replies(model, prompt_ids, self.max_completion_length, self.eos_token_ids, pad_id(self._tokenizer))
+        finally:
+            model.train(was_training)
+        return replies, None
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """Return the next micro-batch as TRL does, but with the replies of a group side by side: they share their prompt.
+
+        TRL shuffles them; with the loss normalised over all tokens of the step (`dapo`) the order changes no gradient.
+        """
+        with _unshuffled():
+            return super()._prepare_inputs(generation_batch)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: torch.nn.Module,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **_: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Return log probabilities and entropies of the reply tokens, both (rows, `logits_to_keep`)."""
+        scores: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for ids, mask in zip(input_ids.split(batch_size or len(input_ids)), attention_mask.split(batch_size or len(input_ids)), strict=True):
+            shared = share_prefixes(ids, mask, logits_to_keep)
+            with self.accelerator.autocast(), packed_forward():
+                outputs = model(**shared.inputs, fused_lm_head=True)
+            shape = (len(ids), logits_to_keep)
+            scores.append((spread(outputs.log_probs, shared, shape), spread(outputs.entropy, shared, shape)))
+        return torch.cat([score[0] for score in scores]), torch.cat([score[1] for score in scores]), None
+
+
+@contextmanager
+def _unshuffled() -> Generator[None]:
+    """Make TRL leave the rows of a generation batch in order."""
+    name = "shuffle_sequence_dict"
+    original = getattr(grpo_module, name)
+    setattr(grpo_module, name, lambda batch: batch)
+    try:
+        yield
+    finally:
+        setattr(grpo_module, name, original)
 
 
 def train_grpo(config: GrpoConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
@@ -160,7 +218,7 @@ def build_trainer(
     context: StageContext,
 ) -> tuple[LabGrpoTrainer, StageCallback]:
     """Build the trainer: model, new adapter, rewards, callbacks."""
-    model = load_model(folder, config.precision, "sdpa")
+    model = load_model(folder, config.precision)
     callback = StageCallback(context, metrics, "grpo")
     weights = config.rewards.model_dump()
     scale = sum(weights.values())
