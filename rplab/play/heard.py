@@ -24,12 +24,13 @@ class HeardSentence:
     """0..1; a sentence that stays text counts as heard when it was shown."""
 
 
-def heard_text(shown: str, sentences: Sequence[HeardSentence]) -> str | None:
+def heard_text(shown: str, sentences: Sequence[HeardSentence], is_speech: Sequence[bool] = ()) -> str | None:
     r"""Return what was taken in of a reply; None when that is all of it.
 
     Args:
         shown: The reply as it was shown.
         sentences: Its speech, in order.
+        is_speech: For each character whether it was shown as speech: a short sentence can stand in the narration too.
 
     Example:
         >>> shown = '사야는 웃었다.\n"왔구나. 비가 와서 걱정했어."'
@@ -39,7 +40,7 @@ def heard_text(shown: str, sentences: Sequence[HeardSentence]) -> str | None:
     """
     cursor = 0
     for sentence in sentences:
-        start = shown.find(sentence.text, cursor)
+        start = _find(shown, sentence.text, cursor, is_speech)
         if start < 0:
             continue
         if sentence.share >= _WHOLE:
@@ -54,6 +55,14 @@ def heard_text(shown: str, sentences: Sequence[HeardSentence]) -> str | None:
             return "…"
         return kept + ("…" if words else "") + "".join(reversed(_open_marks(kept)))
     return None
+
+
+def _find(shown: str, text: str, cursor: int, is_speech: Sequence[bool]) -> int:
+    """Return where a sentence of speech stands, -1 where it does not."""
+    start = first = shown.find(text, cursor)
+    while start >= 0 and is_speech and not all(is_speech[start : start + len(text)]):
+        start = shown.find(text, start + 1)
+    return start if start >= 0 else first
 
 
 def _whole_words(text: str, share: float) -> str:

@@ -75,7 +75,7 @@ class Turn:
     def outcome(self) -> TurnOutcome:
         """Return what became of the turn, when it is over."""
         is_partial = self.is_cancelled() and self._context.config.keep == "heard"
-        heard = heard_text(self.parsed().shown.strip(), self._speech.heard()) if is_partial else None
+        heard = self._heard_text() if is_partial else None
         notices = tuple(notice.message for notice in self.notices)
         return TurnOutcome(self._speech.outcome(), heard, self.metrics.as_json(), notices)
 
@@ -137,6 +137,13 @@ class Turn:
             self._ending = asyncio.create_task(self._finish())
         await asyncio.shield(self._ending)
         return is_first
+
+    def _heard_text(self) -> str | None:
+        shown = [event for event in self._events if isinstance(event, Delta)]
+        text = "".join(event.text for event in shown)
+        is_speech = [event.kind == "dialogue" for event in shown for _ in event.text]
+        leading = len(text) - len(text.lstrip())
+        return heard_text(text.strip(), self._speech.heard(), is_speech[leading:])
 
     async def _finish(self) -> None:
         await self._written.wait()
