@@ -1,13 +1,19 @@
-"""How fast the voice is: full-size random weights, our ONNX runtime against torch eager, on this machine.
+"""How fast the voice is: the same full-size random weights in our ONNX runtime, in torch eager and in HayaKoe.
 
-    python benchmarks/voice.py [--size full|small] [--threads 1 2] [--repeats 3] [--bert FOLDER] [--folder KEEP] [--json]
+    python benchmarks/voice.py [--size full|small] [--threads 1 2] [--rounds 3] [--bert FOLDER] [--deberta HF_FOLDER]
+                               [--hayakoe PYTHON] [--folder KEEP] [--json]
 
-Reports, for each number of threads: the real-time factor (RTF) of torch eager and of the split ONNX form for a sentence
-of about 5 s and one of about 15 s, the share of encoder, flow and decoder, the time to the first sound of a 15-character
-sentence, the largest difference of decoding in pieces to decoding at once, and the memory of a process that only speaks.
-Best of `--repeats`, wall and CPU time; noise is the same for both sides. With `--bert`, BERT time is included in the time
-to the first sound and in the memory.
+Each side is a process of its own, bound to as many cores as it gets threads; the sides speak in turn, so that a busy
+machine is busy for all of them, and the best of `--rounds` counts. Reported for each number of threads and sentence:
 
+* `rtf`: text to samples (front end, BERT when given, network) by length of sound; `network_rtf`: without front end and BERT.
+* `against_torch`, `against_hayakoe`: our RTF by theirs.
+* `first_sound_s`: text to the first piece of a 15-character sentence, nothing cached.
+* `pieces_difference`: largest difference of decoding in pieces to decoding at once.
+* memory of the process that only speaks.
+
+`--bert` is a folder of `rplab tts export-bert`, `--deberta` the model it was made from (for torch), `--hayakoe` the Python
+of an environment with `pip install hayakoe`: it runs our mono graph, with its names for the inputs, and our int8 BERT.
 Random weights speak noise, so durations are set to 6 frames a phone (70 ms, as in speech).
 """
 
@@ -16,26 +22,24 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rplab.tts.g2p import read_text
-from rplab.tts.runtime import SpeechRequest, SplitVoice, prepare
-from rplab.tts.voice_folder import find_voice
-
-SENTENCE_15 = "明日の朝は早く起きてください."
+SENTENCE_15 = "明日の朝は早く起きてください。"
 SENTENCES = {
-    "5 s": "駅前の新しい喫茶店に行きましょう,お茶とケーキがとても美しい.",
-    "15 s": "駅前の新しい喫茶店に行きましょう,お茶とケーキがとても美しい." * 3,
+    "15 characters": SENTENCE_15,
+    "5 s": "駅前の新しい喫茶店に行きましょう、お茶とケーキがとても美しい。",
+    "15 s": "駅前の新しい喫茶店に行きましょう、お茶とケーキがとても美しい。" * 3,
 }
 FRAMES_PER_PHONE = 6.0
 
@@ -44,26 +48,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("full", "small"), default="full")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bert", type=Path)
+    parser.add_argument("--deberta", type=Path)
+    parser.add_argument("--hayakoe", type=Path, metavar="PYTHON")
     parser.add_argument("--folder", type=Path, help="keep the exported voice here; used again when it is there")
     parser.add_argument("--no-torch", action="store_true", help="leave out torch eager")
-    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=("ours", "torch"), help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    if arguments.memory:
-        return measure_memory(arguments.folder, arguments.bert)
+    if arguments.side:
+        (serve_ours if arguments.side == "ours" else serve_torch)(arguments)
+        return 0
     with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary) / "voice"
-        if not (folder / "config.json").is_file():
-            export_random_voice(arguments.size, folder)
-        rows = [row for threads in arguments.threads for row in measure(folder, threads, arguments)]
-        command = [sys.executable, __file__, "--memory", "--folder", str(folder)]
-        if arguments.bert:
-            command += ["--bert", str(arguments.bert)]
-        memory = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    result = {"machine": platform.processor() or platform.machine(), "size": arguments.size, "rows": rows, **memory}
-    print(json.dumps(result, ensure_ascii=False) if arguments.json else report(result))
+        arguments.folder = (arguments.folder or Path(temporary) / "voice").absolute()
+        if not (arguments.folder / "config.json").is_file():
+            export_random_voice(arguments.size, arguments.folder)
+        peer = lay_out_for_hayakoe(arguments, Path(temporary)) if arguments.hayakoe else None
+        rows = [row for threads in arguments.threads for row in compare(arguments, threads, peer)]
+    result = {"machine": platform.processor() or platform.machine(), "size": arguments.size, "rows": rows}
+    print(
+        json.dumps(result, ensure_ascii=False) if arguments.json else "\n".join("  ".join(f"{k}={v}" for k, v in r.items()) for r in rows)
+    )
     return 0
 
 
@@ -94,104 +100,189 @@ def export_random_voice(size: str, folder: Path) -> None:
     print(f"exported in {time.monotonic() - started:.0f} s, largest difference to torch {worst:.1e}", file=sys.stderr)
 
 
-def best_of(repeats: int, call: Callable[[], Any]) -> tuple[float, float]:
-    """Return the smallest wall and CPU seconds of a call."""
-    call()
-    walls, cpus = [], []
-    for _ in range(repeats):
-        wall, cpu = time.perf_counter(), time.process_time()
-        call()
-        walls.append(time.perf_counter() - wall)
-        cpus.append(time.process_time() - cpu)
-    return min(walls), min(cpus)
+def lay_out_for_hayakoe(arguments: argparse.Namespace, temporary: Path) -> Path:
+    """Make the folder that HayaKoe reads as a local source."""
+    import onnx
+
+    source = temporary / "hayakoe"
+    speaker, bert, tokenizer = source / "onnx/speakers/random", source / "onnx/bert/q8", source / "bert/tokenizer"
+    for folder in (speaker, bert, tokenizer):
+        folder.mkdir(parents=True)
+    for name in ("config.json", "style_vectors.npy"):
+        shutil.copy(arguments.folder / name, speaker)
+    for name in ("vocab.txt", "tokenizer_config.json", "config.json"):
+        shutil.copy(arguments.deberta / name, tokenizer)
+    (bert / "bert_q8.onnx").symlink_to(arguments.bert.absolute() / "model_int8.onnx")
+    model = onnx.load(arguments.folder / "random.onnx")
+    names = {"x_tst": "x", "x_tst_lengths": "x_lengths", "tones": "tone"}
+    for entry in model.graph.input:
+        entry.name = names.get(entry.name, entry.name)
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = names.get(name, name)
+    onnx.save(model, speaker / "synthesizer.onnx")
+    return source
 
 
-def measure(folder: Path, threads: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    files = find_voice(folder)
-    assert files.split is not None
-    model = SplitVoice(files.split, files.config.size, threads=threads)
-    request = SpeechRequest(files.styles[0], sdp_ratio=0.0, noise_duration=0.0)
-    rate, hop = model.size.audio.sample_rate, model.size.audio.hop_length
+class Side:
+    """A process that answers one request at a time."""
+
+    def __init__(self, command: list[str], threads: int) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        bound = ["taskset", "-c", ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads])), *command]
+        self._process = subprocess.Popen(bound, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        while line := self._process.stdout.readline():
+            if line.startswith("{"):
+                return json.loads(line)
+        raise SystemExit(f"a side ended: {self._process.args}")
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Return the answer to one request."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def compare(arguments: argparse.Namespace, threads: int, peer: Path | None) -> list[dict[str, Any]]:
+    """Let all sides speak in turn and return a row a sentence."""
+    here = [sys.executable, __file__, "--folder", str(arguments.folder), "--threads", str(threads)]
+    here += [word for name in ("bert", "deberta") if (path := getattr(arguments, name)) for word in (f"--{name}", str(path))]
+    sides = {"ours": Side([*here, "--side", "ours"], threads)}
+    if not arguments.no_torch:
+        sides["torch"] = Side([*here, "--side", "torch"], threads)
+    if peer is not None:
+        sides["hayakoe"] = Side([str(arguments.hayakoe), str(Path(__file__).with_name("voice_hayakoe.py")), str(peer)], threads)
     rows: list[dict[str, Any]] = []
-    for name, text in SENTENCES.items():
-        sentence = prepare(read_text(text), None)
-        z, speaker = model.latent(sentence, request)
-        seconds = z.shape[2] * hop / rate
-        whole = model.decode(z, speaker, 0, z.shape[2])
-        pieces = np.concatenate(list(model.speak(sentence, request)))
-        latent = best_of(arguments.repeats, lambda s=sentence: model.latent(s, request))
-        decode = best_of(arguments.repeats, lambda z=z, g=speaker: model.decode(z, g, 0, z.shape[2]))
-        row: dict[str, Any] = {
-            "threads": threads,
-            "sentence": name,
-            "audio_s": round(seconds, 2),
-            "onnx_rtf": round((latent[0] + decode[0]) / seconds, 4),
-            "onnx_cpu_rtf": round((latent[1] + decode[1]) / seconds, 4),
-            "onnx_decoder_rtf": round(decode[0] / seconds, 4),
-            "pieces_difference": float(np.abs(pieces - whole).max()),
-            "rms": round(float(np.sqrt(np.mean(whole**2))), 4),
-        }
-        if not arguments.no_torch:
-            torch_wall, torch_cpu = best_of(arguments.repeats, torch_call(folder, text, threads))
-            row |= {"torch_rtf": round(torch_wall / seconds, 4), "torch_cpu_rtf": round(torch_cpu / seconds, 4)}
+    for title, text in SENTENCES.items():
+        best: dict[str, dict[str, float]] = {name: {} for name in sides}
+        for _ in range(arguments.rounds + 1):
+            for name, side in sides.items():
+                for key, value in side.ask(text=text).items():
+                    best[name][key] = min(value, best[name].get(key, math.inf))
+        row: dict[str, Any] = {"threads": threads, "sentence": title, "audio_s": round(best["ours"]["audio_s"], 2)}
+        for name, answer in best.items():
+            row |= {f"{name}_rtf": round(answer["wall_s"] / answer["audio_s"], 3)}
+            row |= {f"{name}_cpu_rtf": round(answer["cpu_s"] / answer["audio_s"], 3)}
+            if "network_s" in answer:
+                row |= {f"{name}_network_rtf": round(answer["network_s"] / answer["audio_s"], 3)}
+        for name in ("torch", "hayakoe"):
+            if name in sides:
+                row[f"against_{name}"] = round(row["ours_rtf"] / row[f"{name}_rtf"], 3)
         rows.append(row)
-    rows.append({"threads": threads, "sentence": "first sound", **first_sound(model, request, arguments, threads)})
+    first = [sides["ours"].ask(first=SENTENCE_15)["first_s"] for _ in range(2 * arguments.rounds)]
+    rows.append({"threads": threads, "sentence": "first sound", "first_sound_s": round(min(first), 3), **sides["ours"].ask(about=True)})
+    for side in sides.values():
+        side.close()
     return rows
 
 
-def torch_call(folder: Path, text: str, threads: int) -> Callable[[], Any]:
-    """Return a call that speaks a sentence with torch eager, weight norm in place as in training code."""
-    import torch
-
-    from rplab.tts.export_stage import load_generator
-    from rplab.tts.model.hyper import from_family
-
-    torch.set_num_threads(threads)
-    generator, _ = load_generator(folder, from_family(folder / "config.json"))
-    sentence = prepare(read_text(text), None)
-    arrays = [torch.from_numpy(a) for a in (sentence.phones, sentence.tones, sentence.languages, sentence.bert)]
-    style, speaker = torch.zeros(1, 256), torch.zeros(1, dtype=torch.long)
-    noise_duration = torch.zeros(1, 2, sentence.phones.shape[1])
-    noise = torch.randn(1, generator.size.inter_channels, 4000) * 0.6
-    return lambda: generator.infer(*arrays, style, speaker, noise_duration=noise_duration, noise_latent=noise, sdp_ratio=0.0)
-
-
-def first_sound(model: SplitVoice, request: SpeechRequest, arguments: argparse.Namespace, threads: int) -> dict[str, Any]:
-    """Time from text to the first piece of a 15-character sentence, front end and BERT included."""
-    from rplab.tts.bert import BertFeatures
-
-    bert = BertFeatures(arguments.bert, threads=threads) if arguments.bert else None
-
-    def call() -> None:
-        if bert is not None:
-            bert._cache.clear()
-        reading = read_text(SENTENCE_15)
-        next(iter(model.speak(prepare(reading, None if bert is None else bert(reading.text)), request)))
-
-    wall, cpu = best_of(arguments.repeats, call)
-    return {"first_sound_s": round(wall, 3), "first_sound_cpu_s": round(cpu, 3), "bert": None if bert is None else bert.variant}
-
-
-def measure_memory(folder: Path, bert: Path | None) -> int:
-    """Speak once in a process of its own and print its memory."""
+def serve_ours(arguments: argparse.Namespace) -> None:
+    """Speak through the runtime; no torch in this process."""
     from rplab.tts.onnx_engine import OnnxVoice, OnnxVoiceOptions
+    from rplab.tts.runtime import FloatArray, NetworkInput, SplitVoice
 
-    voice = OnnxVoice(folder, bert=bert, options=OnnxVoiceOptions(threads=1, loudness_dbfs=None, sdp_ratio=0.0))
-    voice.synthesise(SENTENCE_15)
+    threads = arguments.threads[0]
+    options = OnnxVoiceOptions(threads=threads, loudness_dbfs=None, sdp_ratio=0.0, noise_duration=0.0)
+    voice = OnnxVoice(arguments.folder, bert=arguments.bert, options=options)
+    model: Any = voice._model
+    assert isinstance(model, SplitVoice)
+    speak_whole, network_s = model.speak_whole, 0.0
+
+    def timed(sentence: NetworkInput, request: Any) -> FloatArray:
+        nonlocal network_s
+        started = time.perf_counter()
+        sound = speak_whole(sentence, request)
+        network_s += time.perf_counter() - started
+        return sound
+
+    model.speak_whole = timed
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if voice._bert is not None:
+            voice._bert._cache.clear()
+        network_s, wall, cpu = 0.0, time.perf_counter(), time.process_time()
+        if "first" in request:
+            pieces = voice.stream(request["first"])
+            next(iter(pieces))
+            answer = {"first_s": time.perf_counter() - wall}
+            for _ in pieces:
+                pass
+        elif "about" in request:
+            answer = about_process() | {"pieces_difference": pieces_difference(voice)}
+        else:
+            sound = voice.synthesise(request["text"])
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            answer = {"wall_s": wall, "cpu_s": cpu, "network_s": network_s, "audio_s": len(sound) / voice.sample_rate}
+        print(json.dumps(answer), flush=True)
+
+
+def about_process() -> dict[str, Any]:
+    """Return the memory of this process and whether torch is in it."""
     status = Path("/proc/self/status").read_text()
     values = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith(("VmRSS", "VmHWM"))}
-    print(
-        json.dumps({"rss_mib": values["VmRSS"], "peak_rss_mib": values["VmHWM"], "bert": bert is not None, "torch": "torch" in sys.modules})
-    )
-    return 0
+    return {"rss_mib": values["VmRSS"], "peak_rss_mib": values["VmHWM"], "torch_loaded": "torch" in sys.modules}
 
 
-def report(result: dict[str, Any]) -> str:
-    lines = [f"{result['size']} size, {result['machine']}"]
-    for row in result["rows"]:
-        lines.append("  ".join(f"{name}={value}" for name, value in row.items()))
-    lines.append(f"memory of the runtime: {result['rss_mib']} MiB (peak {result['peak_rss_mib']} MiB), BERT {result['bert']}")
-    return "\n".join(lines)
+def pieces_difference(voice: Any) -> float:
+    """Return the largest difference of decoding in pieces to decoding at once."""
+    from rplab.tts.frontend import normalise
+    from rplab.tts.g2p import read_text
+    from rplab.tts.runtime import prepare
+
+    sentence, request = prepare(read_text(normalise(SENTENCES["5 s"]).text), None), voice._request("")
+    z, speaker = voice._model.latent(sentence, request)
+    whole = voice._model.decode(z, speaker, 0, z.shape[2])
+    return float(np.abs(np.concatenate(list(voice._model.speak(sentence, request))) - whole).max())
+
+
+def serve_torch(arguments: argparse.Namespace) -> None:
+    """Speak with torch eager, weight norm in place as in training code; BERT through transformers when given."""
+    import torch
+
+    from rplab.tts.bert_vocab import BertVocabulary
+    from rplab.tts.export_bert import _load
+    from rplab.tts.export_stage import load_generator
+    from rplab.tts.frontend import normalise, split_sentences
+    from rplab.tts.g2p import read_text
+    from rplab.tts.model.hyper import from_family
+    from rplab.tts.runtime import prepare
+
+    torch.set_num_threads(arguments.threads[0])
+    generator, _ = load_generator(arguments.folder, from_family(arguments.folder / "config.json"))
+    bert = _load(arguments.deberta) if arguments.deberta else None
+    vocabulary = BertVocabulary(arguments.deberta / "vocab.txt") if arguments.deberta else None
+    noise = torch.randn(1, generator.size.inter_channels, 4000) * 0.6
+    style, speaker = torch.zeros(1, 256), torch.zeros(1, dtype=torch.long)
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        wall, cpu, network_s, samples = time.perf_counter(), time.process_time(), 0.0, 0
+        with torch.no_grad():
+            for part in split_sentences(normalise(json.loads(line)["text"]).text):
+                reading, features = read_text(part), None
+                if bert is not None and vocabulary is not None:
+                    ids = torch.from_numpy(vocabulary.ids(reading.text)[None])
+                    features = bert(ids, torch.ones_like(ids))[0].numpy()
+                sentence = prepare(reading, features)
+                arrays = [torch.from_numpy(a) for a in (sentence.phones, sentence.tones, sentence.languages, sentence.bert)]
+                started = time.perf_counter()
+                zero = torch.zeros(1, 2, sentence.phones.shape[1])
+                sound = generator.infer(*arrays, style, speaker, noise_duration=zero, noise_latent=noise, sdp_ratio=0.0)
+                network_s += time.perf_counter() - started
+                samples += int(sound.shape[-1]) if isinstance(sound, torch.Tensor) else int(sound[0].shape[-1])
+        answer = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "network_s": network_s}
+        print(json.dumps(answer | {"audio_s": samples / generator.size.audio.sample_rate}), flush=True)
 
 
 if __name__ == "__main__":

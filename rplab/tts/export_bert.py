@@ -2,14 +2,15 @@
 
 Only `hidden_states[-3]` is used by the voice family, so all but the last two layers are exported. Variants (spec/tts.md, F):
 
-* `model.onnx`: fp32.
-* `model_fp16.onnx`: onnxruntime's own float16 converter with fp32 input and output. The older converter that the
-  predecessor used leaves the graph's own Cast nodes at fp32 and gives files that do not load.
-* `model_int8.onnx`: constants folded first (the relative-position projections become tables), then per-channel dynamic
-  int8 of the matrix products and the embedding.
+* `model.onnx`: fp32 with constants folded: the relative-position projections become tables, a third less memory.
+* `model_fp16.onnx`: onnxruntime's own float16 converter on the folded graph, fp32 input and output. The older converter
+  that the predecessor used leaves the graph's own Cast nodes at fp32 and gives files that do not load; on a graph that is
+  not folded the result does not load in onnxruntime 1.24 without optimisations, as other programs open it.
+* `model_int8.onnx`: per-channel dynamic int8 of the matrix products and the embedding, from the folded graph.
 
-`vocab.txt` is copied: the runtime needs no tokenizer. A variant that does not load or is too far from fp32 is deleted and
-named; fp32 is what every other one falls back to.
+`vocab.txt` is copied: our runtime needs no tokenizer; the tokenizer's other files go along for programs that do. Every
+variant is loaded with and without onnxruntime's optimisations. One that does not load or is too far from fp32 is deleted
+and named; fp32 is what every other one falls back to.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 CUT_LAYERS = 2
 """Layers above the one whose output is used."""
+TOKENIZER_FILES = ("vocab.txt", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "config.json")
+"""`vocab.txt` is what our runtime needs, the others what programs of the family load a tokenizer from."""
 _INPUTS = ("input_ids", "attention_mask")
 _OPSET = 17
 _LENGTHS = (5, 14, 40)
@@ -78,7 +81,7 @@ class _Truncated(nn.Module):
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return (1, characters + 2, channels)."""
+        """Return (texts, characters + 2, channels)."""
         return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
@@ -100,7 +103,8 @@ def export_bert(source: Path, out: Path, *, variants: Sequence[Literal["fp32", "
     published: list[BertVariant] = []
     with tempfile.TemporaryDirectory(prefix=".bert-", dir=out) as work:
         fp32 = Path(work) / VARIANTS["fp32"]
-        _write_fp32(module, fp32)
+        _write_fp32(module, Path(work) / "traced.onnx")
+        _fold(Path(work) / "traced.onnx", fp32)
         wanted = [_torch_output(module, ids) for ids in _texts(vocabulary)]
         del module
         published.append(_publish("fp32", fp32, out, vocabulary, wanted, keep=True))
@@ -115,7 +119,9 @@ def export_bert(source: Path, out: Path, *, variants: Sequence[Literal["fp32", "
                 refused[name] = str(error)
                 (out / VARIANTS[name]).unlink(missing_ok=True)
                 logger.warning("BERT %s is not published: %s", name, error)
-    shutil.copy(source / "vocab.txt", out / "vocab.txt")
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copy(source / name, out / name)
     return BertExport(tuple(published), refused)
 
 
@@ -147,8 +153,8 @@ def _torch_output(module: _Truncated, ids: NDArray[np.int64]) -> NDArray[np.floa
 
 
 def _write_fp32(module: _Truncated, path: Path) -> None:
-    ids = torch.arange(4, 20)[None] % module.model.config.vocab_size
-    axes = {name: {1: "characters"} for name in (*_INPUTS, "features")}
+    ids = torch.arange(4, 36).reshape(2, 16) % module.model.config.vocab_size
+    axes = {name: {0: "batch", 1: "characters"} for name in (*_INPUTS, "features")}  # we send one text, others several
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing warns of shapes; lengths are compared afterwards
         torch.onnx.export(
@@ -171,21 +177,25 @@ def _write_fp16(fp32: Path, path: Path) -> None:
         raise ModelError(f"the float16 conversion failed ({error})") from error
 
 
-def _write_int8(fp32: Path, path: Path) -> None:
-    folded = path.with_suffix(".folded.onnx")
+def _fold(traced: Path, folded: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folded)
     options.log_severity_level = 3
     try:
-        onnxruntime.InferenceSession(str(fp32), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(str(traced), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common public base
+        raise ModelError(f"onnxruntime does not load the exported BERT ({str(error)[:200]})") from error
+    traced.unlink()
+
+
+def _write_int8(fp32: Path, path: Path) -> None:
+    try:
         quantize_dynamic(
-            str(folded), str(path), op_types_to_quantize=["MatMul", "Gemm", "Gather"], per_channel=True, weight_type=QuantType.QInt8
+            str(fp32), str(path), op_types_to_quantize=["MatMul", "Gemm", "Gather"], per_channel=True, weight_type=QuantType.QInt8
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"the int8 conversion failed ({error})") from error
-    finally:
-        folded.unlink(missing_ok=True)
 
 
 def _publish(
@@ -208,6 +218,9 @@ def _outputs(path: Path, texts: list[NDArray[np.int64]]) -> list[NDArray[np.floa
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         names = {entry.name for entry in session.get_inputs()}
         feeds = [{"input_ids": ids, "attention_mask": np.ones_like(ids)} for ids in texts]

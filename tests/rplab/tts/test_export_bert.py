@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from transformers import DebertaV2Config, DebertaV2Model
@@ -49,7 +51,17 @@ def test_all_variants_load_agree_and_speak_to_the_runtime(source, tmp_path):
     assert by_name["fp16"].max_difference <= 1e-2
     assert by_name["int8"].cosine >= 0.998
     assert by_name["int8"].size_bytes < by_name["fp16"].size_bytes < by_name["fp32"].size_bytes
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model_fp16.onnx", "model_int8.onnx", "vocab.txt"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "config.json",
+        "model.onnx",
+        "model_fp16.onnx",
+        "model_int8.onnx",
+        "vocab.txt",
+    ]
+    session = onnxruntime.InferenceSession(tmp_path / "model_int8.onnx", providers=["CPUExecutionProvider"])
+    ids = np.array([[1, 5, 6, 7, 2], [1, 8, 2, 0, 0]])  # other programs send several texts at once
+    together, alone = (session.run(None, {"input_ids": i, "attention_mask": (i > 0).astype(np.int64)})[0] for i in (ids, ids[1:, :3]))
+    assert np.abs(together[1, :3] - alone[0]).max() <= 0.05 * np.abs(alone).max()
     wanted = BertFeatures(tmp_path, prefer="fp32")("明日の朝")
     for name in ("int8", "fp16"):
         features = BertFeatures(tmp_path, prefer=name)
@@ -63,7 +75,7 @@ def test_variant_that_is_too_far_off_is_not_left_behind(source, tmp_path, monkey
     export = export_bert(source, tmp_path, variants=("fp16",))
 
     assert "too far" in export.refused["fp16"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "vocab.txt"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.onnx", "vocab.txt"]
 
 
 def test_incomplete_source_is_named(tmp_path):
