@@ -117,11 +117,11 @@ class Scene:
             raise ConfigError("scripted grammar: a template asks for a topic, and there is none")
         return self.lexicon.categories[self.topic.category]
 
-    def bank(self, kind: str, act: str, polarity: str = "") -> str:
-        """Return the bank for an act about the topic: of the topic's group, else the one for any topic."""
+    def banks(self, kind: str, act: str, polarity: str = "") -> tuple[str, ...]:
+        """Return the banks for an act about the topic: the one of the topic's group and the one for any topic, as far as there are."""
         ending = f"/{polarity}" if polarity else ""
-        own = f"{kind}/{act}/{self.category.group}{ending}"
-        return own if own in self.lexicon.templates else f"{kind}/{act}/any{ending}"
+        names = (f"{kind}/{act}/{group}{ending}" for group in (self.category.group, "any"))
+        return tuple(name for name in names if name in self.lexicon.templates)
 
     def choose(self, items: Sequence[_Item]) -> _Item:
         """Draw one item."""

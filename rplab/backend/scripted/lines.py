@@ -11,7 +11,7 @@ from rplab.backend.scripted.grammar import Scene
 from rplab.backend.scripted.lexicon import Words
 from rplab.backend.scripted.moods import Mood
 
-MAX_SPEECH = 46
+MAX_SPEECH = 48
 MAX_NARRATION = 44
 """Longest line in characters; a longer draw is drawn again."""
 MAX_PLAYER_SPEECH = 54

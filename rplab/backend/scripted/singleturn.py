@@ -85,7 +85,7 @@ def fill_singleturn(slots: SingleTurnSlots, seed: int) -> dict[str, Any]:
     player = Scene(rng, "p" if polite else "c", slots.genre, era, man=slots.player.gender == "남성", topic=topic)
     player.names = {"me": person(slots.player), "you": address(slots.protagonist, polite), "place": place}
     player.level = choose_level(player, polite)
-    said = speak(player, Plan(((player.bank("open", act),),)))
+    said = speak(player, Plan((player.banks("open", act),)))
     if player.chance(0.2):
         said = call(player, said)
     mood = mood_of_act(act, topic, choose_mood(rng, slots.genre, "친밀", "rise", ""))
@@ -121,7 +121,7 @@ def react(
     scene.action = find_action(said.ko, topic)
     scene.level = choose_level(scene, polite)
     tail = f"tail/{tail_of(mood, polarity, topic)}" if scene.chance(_TAIL_SHARE) else ""
-    speech = speak(scene, Plan(((scene.bank("re", heard, polarity),),), tail=tail), (bigrams(said.ko),))
+    speech = speak(scene, Plan((scene.banks("re", heard, polarity),), tail=tail), (bigrams(said.ko),))
     if scene.chance(0.15):
         speech = call(scene, speech)
     return Reply(narrate(scene, mood), speech)

@@ -113,13 +113,13 @@ def _player(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood, Plan
         return "calm", _with_lead(scene, ((bank,),), "tense")
     core: list[tuple[str, ...]] = []
     if now.act and scene.chance(_REACT_SHARE):  # what follows decides whether the answer agrees
-        core.append((scene.bank("re", now.act, "neg" if action == "CONFLICT" else "pos"),))
+        core.append(scene.banks("re", now.act, "neg" if action == "CONFLICT" else "pos"))
     elif not now.act or not scene.chance(_HOLD_TOPIC_SHARE):
         used = frozenset(noun.ko for turn in slots.recent for noun in find_topics(turn))
         scene.topic = draw_topic(scene.rng, slots.genre, slots.era, without=used)
     assert scene.topic is not None
     opener = choose_act(scene.rng, _OPENERS.get(action, _OPENERS["EVENT"]), scene.topic)
-    core.append((scene.bank("open", opener),))
+    core.append(scene.banks("open", opener))
     mood = mood_of_act(opener, scene.topic, choose_mood(scene.rng, slots.genre, slots.relation, slots.intent, action))
     return mood, _with_lead(scene, tuple(core), mood) if len(core) == 1 else Plan(tuple(core), most=MAX_PLAYER_SPEECH)
 
@@ -145,11 +145,11 @@ def _protagonist(scene: Scene, slots: TurnSlots, now: _Situation) -> tuple[Mood,
         return "sad", Plan((("crisis/after",),), tail="tail/calm")
     polarity = choose_polarity(scene.rng, slots.relation, slots.intent)
     if not now.act:
-        return mood, Plan(((scene.bank("re", "hello", polarity),),), tail=f"tail/{tail_of(mood, polarity, now.topic)}")
+        return mood, Plan((scene.banks("re", "hello", polarity),), tail=f"tail/{tail_of(mood, polarity, now.topic)}")
     mood = agree(mood, polarity, now.topic)
     scene.action = find_action(spoken(slots.recent[-1]), now.topic)
     heard = hear(now.act, spoken(slots.recent[-1]), now.topic)
-    return mood, Plan(((scene.bank("re", heard, polarity),),), tail=f"tail/{tail_of(mood, polarity, now.topic)}")
+    return mood, Plan((scene.banks("re", heard, polarity),), tail=f"tail/{tail_of(mood, polarity, now.topic)}")
 
 
 def _staged_mood(kind: str, action: str) -> Mood:
