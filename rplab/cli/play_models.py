@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rplab.llm.eval_config import DecodingConfig
 from rplab.llm.generate import TextModel
-from rplab.play.config import ReplySampling
-from rplab.play.engines import PromptUsage
+from rplab.play.config import PlayConfig, ReplySampling
+from rplab.play.endpoint import EndpointModel
+from rplab.play.engines import PromptUsage, ReplyModel
 from rplab.play.published import Published
 from rplab.translator.translate import Translator
 
@@ -76,3 +77,26 @@ def load_models(published: Published) -> tuple[LocalReplyModel, LocalTranslator]
     names = {card.name: card.name_ja, card.player.name: card.player.name_ja}
     model = TextModel.load(published.rp_model)
     return LocalReplyModel(model), LocalTranslator(Translator.load(published.translator, glossary=names))
+
+
+def open_reply_model(published: Published, config: PlayConfig) -> ReplyModel:
+    """Return who writes the replies: the endpoint of the settings, else the character's own model in this process.
+
+    Raises:
+        BackendError: The endpoint does not answer.
+        ModelError: The model's folder is missing, incomplete or not loadable.
+    """
+    return EndpointModel(config.llm) if config.llm is not None else LocalReplyModel(TextModel.load(published.rp_model))
+
+
+def open_translator(published: Published) -> LocalTranslator:
+    """Load the translator of a character, with its names as glossary. Raises ModelError."""
+    card = published.card
+    names = {card.name: card.name_ja, card.player.name: card.player.name_ja}
+    return LocalTranslator(Translator.load(published.translator, glossary=names))
+
+
+def warm_up(model: ReplyModel, translator: LocalTranslator, messages: Sequence[Mapping[str, str]]) -> None:
+    """Read the beginning of the first prompt and translate a word: kernels, caches and memory are there for the first turn."""
+    model.prefill(messages, cancelled=lambda: False)
+    translator.translate(["응."])

@@ -30,8 +30,8 @@ class EndpointConfig(StageConfig):
     """Base address, for example http://127.0.0.1:8000/v1."""
     model: str = ""
     """Name on the server; empty takes the first that it offers."""
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; servers without keys ignore it."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key; by itself OPENAI_API_KEY goes to OpenAI only."""
     context_tokens: int = Field(default=8192, ge=256)
     """Most tokens of prompt and reply, used where the server does not say (`max_model_len`)."""
     connect_timeout_s: float = Field(default=5.0, gt=0.0)

@@ -70,6 +70,15 @@ class Cancellable(Protocol):
 
 
 @runtime_checkable
+class Closeable(Protocol):
+    """A model that holds connections."""
+
+    def close(self) -> None:
+        """Let them go. Calling it twice is fine."""
+        ...
+
+
+@runtime_checkable
 class Supervised(Protocol):
     """A voice that is replaced when it fails."""
 

@@ -22,7 +22,7 @@ from rplab.play.audio import AudioSink
 from rplab.play.chronicle import Chronicle
 from rplab.play.config import PlayConfig, ReplySampling
 from rplab.play.context import END, TurnContext, close_iterator, take_next
-from rplab.play.engines import Engines, ReplyModel
+from rplab.play.engines import Closeable, Engines, ReplyModel
 from rplab.play.events import SessionEvent
 from rplab.play.history import Exchange
 from rplab.play.metrics import TurnMetrics
@@ -205,6 +205,8 @@ class PlaySession:
             self.engines.sink.close()
         if self.engines.voice is not None:
             self.engines.voice.close()
+        if isinstance(self.engines.model, Closeable):
+            self.engines.model.close()
         self.chronicle.close()
 
     # -- a turn
