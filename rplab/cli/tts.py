@@ -43,8 +43,8 @@ def _say(arguments: argparse.Namespace) -> int:
     if not 0.5 <= arguments.speed <= 2.0 or not -12.0 <= arguments.pitch <= 12.0:
         raise ConfigError("--speed must be 0.5 to 2 and --pitch -12 to 12 semitones")
     from rplab.tts.dictionary import apply_dictionary, read_dictionary
-    from rplab.tts.signal import rms_dbfs
     from rplab.tts.frontend import prepare_speech
+    from rplab.tts.signal import rms_dbfs
     from rplab.tts.wav import write_wav
 
     speech = prepare_speech(arguments.text)

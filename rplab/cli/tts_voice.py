@@ -62,6 +62,9 @@ def add_commands(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     export.add_argument("out", type=Path, metavar="OUT")
     export.add_argument("--form", action="append", choices=("split", "mono"), help="may be given twice (default: both)")
     export.add_argument("--exporter", choices=("legacy", "dynamo"), default="legacy")
+    export.add_argument("--aivmx", action="store_true", help="also write NAME.aivmx, one file for AivisSpeech")
+    export.add_argument("--licence", default="", metavar="TEXT", help="licence of the voice, shown to users of the .aivmx file")
+    export.add_argument("--creator", action="append", default=[], metavar="NAME", help="who made the voice (.aivmx); may be given twice")
     export.set_defaults(handler=_export)
 
     bert = _command(
@@ -125,11 +128,27 @@ def _export(arguments: argparse.Namespace) -> int:
     from rplab.tts.export_stage import export_folder
     from rplab.tts.training_config import VoiceExportConfig
 
-    config = _configure(VoiceExportConfig, {"forms": tuple(arguments.form or ("split", "mono")), "exporter": arguments.exporter})
+    forms = tuple(arguments.form or ("split", "mono"))
+    if arguments.aivmx and "mono" not in forms:
+        raise ConfigError("--aivmx needs the mono graph. Add --form mono")
+    config = _configure(VoiceExportConfig, {"forms": forms, "exporter": arguments.exporter})
     exported, report = export_folder(arguments.source, arguments.out, config)
     graphs = [{"file": str(g.path), "bytes": g.size_bytes, "max_difference": g.max_difference} for g in exported]
-    _show({"weights": str(report), "graphs": graphs}, arguments)
+    result: dict[str, Any] = {"weights": str(report), "graphs": graphs}
+    if arguments.aivmx:
+        result["aivmx"] = str(_write_aivmx(exported[-1].path, arguments))
+    _show(result, arguments)
     return 0
+
+
+def _write_aivmx(mono: Path, arguments: argparse.Namespace) -> Path:
+    from rplab.tts.aivmx import write_aivmx
+    from rplab.tts.voice_folder import find_voice
+
+    voice = find_voice(mono)
+    path = mono.with_suffix(".aivmx")
+    write_aivmx(mono, voice.config, voice.styles, path, licence=arguments.licence, creators=tuple(arguments.creator))
+    return path
 
 
 def _export_bert(arguments: argparse.Namespace) -> int:

@@ -101,6 +101,8 @@ def export_bert(source: Path, out: Path, *, variants: Sequence[Literal["fp32", "
     out.mkdir(parents=True, exist_ok=True)
     refused: dict[str, str] = {}
     published: list[BertVariant] = []
+    for leftover in out.glob(".bert-*"):  # of a run that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".bert-", dir=out) as work:
         fp32 = Path(work) / VARIANTS["fp32"]
         _write_fp32(module, Path(work) / "traced.onnx")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import logging
 import random
@@ -18,13 +16,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from rplab.errors import AudioError, ConfigError, ModelError
+from rplab.tts.aivmx import write_aivmx
 from rplab.tts.bert import BertFeatures
 from rplab.tts.g2p import read_text
 from rplab.tts.model.hyper import from_family
 from rplab.tts.onnx_engine import OnnxVoice, OnnxVoiceOptions
 from rplab.tts.resample import resample
 from rplab.tts.runtime import MonoVoice, SpeechRequest, SplitVoice, open_model, plan_pieces, prepare
-from rplab.tts.session import choose_providers
+from rplab.tts.session import Graph, choose_providers
 from rplab.tts.signal import rms_dbfs
 from rplab.tts.text import SpeechTextError
 from rplab.tts.voice_folder import find_voice
@@ -211,17 +210,20 @@ def test_voice_from_elsewhere_as_single_file_and_aivmx(folder, tmp_path):
     for part in ("encoder", "flow", "decoder"):
         (folder / f"{part}.onnx").unlink()
     assert len(OnnxVoice(folder / "smallest.onnx").synthesise("はい。")) > 100
-    model = onnx.load(folder / "smallest.onnx")
-    buffer = io.BytesIO()
-    np.save(buffer, np.load(folder / "style_vectors.npy"))
-    helper.set_model_props(
-        model,
-        {
-            "aivm_hyper_parameters": (folder / "config.json").read_text("utf-8"),
-            "aivm_style_vectors": base64.b64encode(buffer.getvalue()).decode(),
-        },
-    )
-    onnx.save(model, tmp_path / "voice.aivmx")
+    other = onnx.load(folder / "smallest.onnx")  # as HayaKoe names its inputs
+    names = {"x_tst": "x", "x_tst_lengths": "x_lengths", "tones": "tone"}
+    for entry in other.graph.input:
+        entry.name = names.get(entry.name, entry.name)
+    for node in other.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    onnx.save(other, folder / "synthesizer.onnx")
+    assert len(OnnxVoice(folder / "synthesizer.onnx").synthesise("はい。")) > 100
+    files = find_voice(folder / "smallest.onnx")
+    write_aivmx(folder / "smallest.onnx", files.config, files.styles, tmp_path / "voice.aivmx", licence="CC0", creators=("us",))
+    manifest = json.loads(Graph(tmp_path / "voice.aivmx").metadata["aivm_manifest"])
+    assert manifest["model_architecture"] == "Style-Bert-VITS2 (JP-Extra)"
+    assert [style["name"] for style in manifest["speakers"][0]["styles"]] == ["Neutral", "Happy"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["voice", "voice.aivmx"]
 
     assert len(OnnxVoice(tmp_path / "voice.aivmx").synthesise("はい。")) > 100
     onnx.save(onnx.load(folder / "smallest.onnx"), tmp_path / "plain.aivmx")
