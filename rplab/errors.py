@@ -7,6 +7,7 @@
     |-- ArtifactError        exit 1   the store holds something else than its manifest says
     |-- StorageError         exit 1   disk full, no permission; nothing was half published
     |-- BackendError         exit 1   a text model did not answer, or not usably
+    |   `-- RefusedError     exit 1   it never will: the key, the address or the money is wrong
     |-- TrainingError        exit 1   a run that diverged or collapsed
     |-- GateError            exit 1   evaluation refuses to publish
     |-- AudioError           exit 1   no way to play or make sound
@@ -68,6 +69,10 @@ class StorageError(LabError):
 
 class BackendError(LabError):
     """A text model did not answer, or not usably."""
+
+
+class RefusedError(BackendError):
+    """A text model will not answer however often it is asked: wrong key or address, no money left, the budget is used up."""
 
 
 class TrainingError(LabError):

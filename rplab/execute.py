@@ -70,6 +70,12 @@ class Request:
         """The key under which the result is stored."""
         return stage_key(self.stage, self.config, self.inputs)
 
+    @property
+    def label(self) -> str:
+        """What people call it: the stage's name and, for a part of a run, which part."""
+        shard = getattr(self.config, "shard", None)
+        return f"{self.stage.name} {shard}" if shard else self.stage.name
+
     def dumps(self) -> str:
         """Return the request as JSON for the child process."""
         body = {

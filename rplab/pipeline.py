@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rplab.annotate.config import JudgeConfig
 from rplab.artifact import Artifact
 from rplab.dataset.config import DatasetConfig, NormaliseConfig
 from rplab.dialogue.config import DialoguesConfig, ScenariosConfig, SingleturnConfig
@@ -28,6 +29,7 @@ from rplab.execute import Request, execute
 from rplab.llm.config import BaseConfig, GrpoConfig, MergeConfig, SftConfig
 from rplab.llm.eval_config import EvaluateConfig, PublishConfig
 from rplab.profile import Profile
+from rplab.shards import hand_over_parts, run_parts, split_request
 from rplab.stage import Progress, Stage, StageConfig, StageRun, lookup, stage_key
 from rplab.translator.config import TranslatorConfig, TranslatorEvalConfig
 from rplab.tts.training_config import VoiceCorpusConfig, VoiceExportConfig, VoicePreprocessConfig, VoiceTrainConfig
@@ -76,9 +78,14 @@ DATA = (
         {"scenarios": "scenarios"},
     ),
     Node(
-        Stage("dataset", 1, "rplab.dataset.build:build_dataset", DatasetConfig),
+        Stage("judge", 1, "rplab.annotate.judge:judge_rows", JudgeConfig),
+        lambda p: p.data.judge,
+        {"rows": "dialogues"},
+    ),
+    Node(
+        Stage("dataset", 2, "rplab.dataset.build:build_dataset", DatasetConfig),
         lambda p: p.data.dataset,
-        {"singleturn": "normalise", "rows": "singleturn", "dialogues": "dialogues"},
+        {"singleturn": "normalise", "rows": "singleturn", "dialogues": "dialogues", "judged": "judge"},
     ),
 )
 """From a card to data sets."""
@@ -259,6 +266,8 @@ def run_pipeline(
             made[node.name] = _must_exist(request, only)
             continue
         started = time.monotonic()
+        if parts := split_request(request, profile.data.shards):
+            hand_over_parts(run_parts(parts, report, stop), request)
         run = execute(request, lambda progress, name=node.name: report(name, progress), stop)
         made[node.name] = run.artifact
         yield Outcome(node.name, run, time.monotonic() - started)

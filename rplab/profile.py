@@ -14,11 +14,12 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
+from rplab.annotate.config import JudgeConfig
 from rplab.character import Card, load_card, parse_card, read_yaml
 from rplab.dataset.config import DatasetConfig, NormaliseConfig
 from rplab.dialogue.config import DialoguesConfig, ScenariosConfig, SingleturnConfig
@@ -27,7 +28,7 @@ from rplab.execute import Machine
 from rplab.llm.config import BaseConfig, GrpoConfig, MergeConfig, SftConfig
 from rplab.llm.eval_config import EvaluateConfig, PublishConfig
 from rplab.play.config import PlayConfig
-from rplab.stage import StageConfig
+from rplab.stage import RunOnly, StageConfig
 from rplab.translator.config import TranslatorConfig, TranslatorEvalConfig
 from rplab.tts.training_config import VoiceCorpusConfig, VoiceExportConfig, VoicePreprocessConfig, VoiceTrainConfig
 
@@ -44,7 +45,11 @@ class DataSection(StageConfig):
     normalise: NormaliseConfig = Field(default_factory=NormaliseConfig)
     scenarios: ScenariosConfig = Field(default_factory=ScenariosConfig)
     dialogues: DialoguesConfig = Field(default_factory=DialoguesConfig)
+    judge: JudgeConfig | None = None
+    """A text model that reads the dialogues before they become data; without this section nobody does."""
     dataset: DatasetConfig = Field(default_factory=DatasetConfig)
+    shards: Annotated[int, RunOnly()] = Field(default=1, ge=1, le=64)
+    """Processes that generate at once, each its own part of the items; changes nothing but the speed."""
 
 
 class LlmSection(StageConfig):

@@ -242,7 +242,7 @@ def _make(
     stop: threading.Event,
 ) -> tuple[Artifact, Manifest]:
     home = store / stage.name
-    work, resume = home / f".work-{key}", home / f".resume-{key}"
+    work, resume = home / f".work-{key}", resume_folder(store, stage.name, key)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     resume.mkdir(exist_ok=True)
@@ -269,6 +269,11 @@ def _make(
     shutil.rmtree(resume, ignore_errors=True)
     point_latest(store, stage.name, key)
     return Artifact(stage=stage.name, key=key, path=target.absolute(), digest=manifest.digest), manifest
+
+
+def resume_folder(store: Path, stage_name: str, key: str) -> Path:
+    """Return where a run of a stage keeps what it needs to resume."""
+    return store / stage_name / f".resume-{key}"
 
 
 def _publish(work: Path, target: Path, manifest: Manifest) -> Path:

@@ -16,8 +16,9 @@ from rplab.execute import Request
 from rplab.pipeline import Node, Outcome, find_node, make_request, needed_by
 from rplab.profile import load_profile
 from rplab.report import evaluation_table, headline, stage_line
+from rplab.shards import hand_over_parts, split_request
 from rplab.stage import StageRun, lookup, point_latest
-from tasks.stage import run_as_task
+from tasks.stage import run_as_task, run_parts_as_tasks
 from tasks.watch import CONSOLE, artifact_key, leave_markdown, render_table
 
 
@@ -59,6 +60,8 @@ class PipelineRun:
         if node.name in self._forced and not _made_by_this_flow_run(request):
             request = make_request(node, self.profile, self._made, self.store, force=True)
         started = time.monotonic()
+        if parts := split_request(request, self.profile.data.shards):
+            hand_over_parts(run_parts_as_tasks(parts), request)
         artifact, cached = run_as_task(request)
         point_latest(self.store, artifact.stage, artifact.key)  # a task that Prefect found cached did not run, so nobody did
         outcome = Outcome(node.name, StageRun(artifact, read_manifest(artifact.path), cached), time.monotonic() - started)

@@ -5,8 +5,8 @@ says "Cached" exactly when `rplab run` would. The result is a reference (`Artifa
 files, and a load that fails is a miss to Prefect, so a damaged artefact is made again. The store stays the truth: when
 Prefect's database or result records are gone, the task finds the artefact in the store and reports "Cached" as well.
 
-Tasks are called directly, never submitted: Prefect raises its termination signal in the main thread only, and
-`rplab.execute` turns it into SIGTERM for the training process, which saves a checkpoint.
+Tasks are called directly, not submitted (but for the parts of a sharded run): Prefect raises its termination signal in
+the main thread only, and `rplab.execute` turns it into SIGTERM for the training process, which saves a checkpoint.
 
 To add a task for a new stage: nothing. Add the stage to `rplab/pipeline.py` and name it in a flow.
 """
@@ -17,7 +17,7 @@ import errno
 import json
 import logging
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from pydantic import Field
 
 from rplab import errors
 from rplab.artifact import Artifact, verify
-from rplab.errors import BackendError, LabError
+from rplab.errors import BackendError, LabError, RefusedError
 from rplab.execute import Request, execute
 from tasks.watch import ProgressArtifact, publish_report
 
@@ -128,7 +128,7 @@ def is_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> 
     """Say whether trying again can help: a backend that did not answer, a process that died, a passing system error."""
     error = state.data
     if isinstance(error, BackendError):
-        return True
+        return not isinstance(error, RefusedError)
     if isinstance(error, LabError):
         # Exactly LabError is what `execute` raises for a process that died. Out of memory stays out of memory.
         return type(error) is LabError and "OutOfMemory" not in str(error)
@@ -171,7 +171,7 @@ def _limit_exists(name: str) -> bool:
 
 @task(
     name="stage",
-    task_run_name="{request.stage.name} {request.key:.8}",
+    task_run_name="{request.label} {request.key:.8}",
     cache_policy=StagePolicy(),
     result_serializer=ArtifactSerializer(),
     persist_result=True,
@@ -184,7 +184,7 @@ def run_stage_task(request: Request) -> State[Artifact]:
 
     A state, since only it can carry the word "Cached" for an artefact that was in the store all along.
     """
-    with gpu_slot(request), ProgressArtifact(request.stage.name) as progress:
+    with gpu_slot(request), ProgressArtifact(request.label) as progress:
         run = execute(request, progress)
     publish_report(run)
     if run.cached:
@@ -202,6 +202,20 @@ def stage_task(request: Request) -> Task[[Request], State[Artifact]]:
         result_storage=results_directory(request.store),  # pyright: ignore[reportArgumentType] - Prefect takes a Path, its hint does not say so
         refresh_cache=True if request.force else NotSet,
     )
+
+
+def run_parts_as_tasks(parts: Sequence[Request]) -> list[Artifact]:
+    """Run the parts of a stage as mapped tasks, at once, and return their artefacts in order.
+
+    These may run in threads: each part is a process of its own that ends by itself when this one does, and its answers
+    are on file, so nothing is lost when Prefect's termination signal does not reach the thread.
+
+    Raises:
+        LabError: What the first failing part found wrong.
+    """
+    futures = stage_task(parts[0]).map(list(parts))
+    artifacts: list[Artifact] = futures.result()  # pyright: ignore[reportAssignmentType]
+    return artifacts
 
 
 def run_as_task(request: Request) -> tuple[Artifact, bool]:

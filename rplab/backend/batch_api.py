@@ -6,12 +6,13 @@ go into the run's journal, so the ordinary stage picks them up as if it had aske
     write_batches(requests, config, folder) -> submit_batch(client, path, config) -> wait_for_batch(client, id)
     -> fetch_batch(client, state, folder) -> read_answers(paths, requests, config)
 
-`rplab.dialogue.batch` does it for single-turn rows. Submitting goes through the `openai` package, whose client
+`rplab.dialogue.batch` keeps such a job on file (`rplab data batch`). Submitting goes through the `openai` package, whose client
 handles uploads; the caller brings it.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class BatchClient(Protocol):
 
     @property
     def batches(self) -> Any:
-        """`create(...)` and `retrieve(id)`."""
+        """`create(...)`, `retrieve(id)` and `list(limit=)`."""
         ...
 
 
@@ -99,13 +100,22 @@ def _pack(lines: Iterable[str]) -> Iterator[list[str]]:
         yield chosen
 
 
-def submit_batch(client: BatchClient, path: Path, config: OpenAIConfig) -> str:
-    """Upload an input file, start the batch, and return its id."""
+def submit_batch(client: BatchClient, path: Path, config: OpenAIConfig, mark: str = "") -> str:
+    """Upload an input file, start the batch, and return its id; `mark` goes into its metadata, where `find_batch` looks."""
     with path.open("rb") as handle:
         uploaded = client.files.create(file=handle, purpose="batch")
     endpoint = f"/v1{Dialect(config, config.base_url or OPENAI_URL).path}"
-    batch = client.batches.create(input_file_id=uploaded.id, endpoint=endpoint, completion_window="24h")
+    marked = {"metadata": {"rplab": mark}} if mark else {}
+    batch = client.batches.create(input_file_id=uploaded.id, endpoint=endpoint, completion_window="24h", **marked)
     return str(batch.id)
+
+
+def find_batch(client: BatchClient, mark: str, newest: int = 100) -> str | None:
+    """Return the id of the batch that was submitted with a mark, or None; only the newest ones are looked at."""
+    for batch in itertools.islice(client.batches.list(limit=newest), newest):
+        if (getattr(batch, "metadata", None) or {}).get("rplab") == mark:
+            return str(batch.id)
+    return None
 
 
 def look_up_batch(client: BatchClient, batch_id: str) -> BatchState:

@@ -26,7 +26,7 @@ from rplab.backend.prices import find_price
 from rplab.backend.retry import TRANSIENT_STATUSES, backoff_s, retry_after_s
 from rplab.backend.transport import Reply, SessionTransport, Transport, TransportFault, is_loopback
 from rplab.backend.usage import Meter
-from rplab.errors import BackendError, ConfigError
+from rplab.errors import BackendError, ConfigError, RefusedError
 from rplab.seeding import derive
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class OpenAIBackend:
     def _after_429(self, request: ChatRequest, reply: Reply, wait: float | None, tries: _Tries) -> _Wait:
         message, code, _ = _error_of(reply)
         if code in _QUOTA_CODES:
-            raise BackendError(
+            raise RefusedError(
                 f"{self._base_url}: the account has no money or quota left ({self._redact(message)}). "
                 "Settle it with the provider, then run the same command again; every answer so far is kept"
             )
@@ -198,9 +198,9 @@ class OpenAIBackend:
         message = self._redact(message)
         if reply.status in (401, 403):
             key = f"Set {self._key_name} to a valid key" if self._key_name else "Name the key's environment variable in backend.api_key_env"
-            raise BackendError(f"{self._base_url}: HTTP {reply.status}, access denied ({message}). {key}, then run again")
+            raise RefusedError(f"{self._base_url}: HTTP {reply.status}, access denied ({message}). {key}, then run again")
         if reply.status in (404, 405) or 300 <= reply.status < 400:
-            raise BackendError(
+            raise RefusedError(
                 f"{self._base_url}{self._dialect.path}: HTTP {reply.status} ({message}). "
                 f"Check backend.base_url (it ends in /v1) and backend.model ({self._config.model})"
             )

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from rplab.backend.base import ChatRequest, Usage
 from rplab.backend.prices import Price
-from rplab.errors import BackendError, ConfigError
+from rplab.errors import ConfigError, RefusedError
 from rplab.jsonl import JsonValue
 
 _TEMPLATE_TOKENS = 16
@@ -98,13 +98,13 @@ class Meter:
         times = 2 if self._thinking_tokens else 1  # a thinking model that came back empty is asked once more
         return Usage(prompt * times, request.sampling.max_tokens * times + self._thinking_tokens)
 
-    def over_budget(self) -> BackendError:
+    def over_budget(self) -> RefusedError:
         """Return the error that ends a run at its budget."""
         used = _add(self.usage, self.earlier)
         limits = [f"${self._budget_usd:g}"] if self._budget_usd is not None else []
         limits += [f"{self._budget_tokens:,} tokens"] if self._budget_tokens is not None else []
         spent = f"${self.spent_usd:.4f} spent on " if self.spent_usd is not None else ""
-        return BackendError(
+        return RefusedError(
             f"the budget of {' and '.join(limits)} leaves no room for another request ({spent}{used.prompt_tokens:,} prompt and "
             f"{used.completion_tokens:,} completion tokens so far). Every answer is kept: raise the budget "
             "(--budget, or backend.budget_usd / budget_tokens) and run the same command to go on from there"

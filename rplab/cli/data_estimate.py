@@ -1,4 +1,4 @@
-"""`rplab data singleturn|scenarios|dialogues --estimate`: what a run will cost, from a pilot."""
+"""`--estimate` of the commands that ask a text model: what a run will cost, from a pilot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ def show_estimate(job: Job, num_items: int, *, as_json: bool) -> int:
     from rplab.dialogue.pilot import run_estimate
 
     with stop_on_signal() as stop:
-        pilot = run_estimate(job.stage, job.function, job.config, job.inputs, job.out, num_items, report=Reporter(), stop=stop)
+        pilot = run_estimate(
+            job.stage,
+            job.function,
+            job.config,
+            job.inputs,
+            job.out,
+            num_items,
+            report=Reporter(),
+            stop=stop,
+            count_items=job.count_items,
+        )
     if as_json:
         print(json.dumps(asdict(pilot), ensure_ascii=False))
         return 0
@@ -55,7 +65,7 @@ def _lines(job: Job, pilot: Pilot) -> list[str]:
         lines.append(tr(f"이 모델의 가격을 모릅니다: {price}", f"the price of this model is not known; state it: {price}"))
     elif found.usd.expected:
         lines.append(tr("비용", "cost") + f": ${found.usd.expected:,.2f} (95 %: ${found.usd.low:,.2f} to ${found.usd.high:,.2f})")
-        if job.stage == "singleturn" and found.batch_usd is not None:
+        if job.first_requests is not None and found.batch_usd is not None:
             lines[-1] += f"; ${found.batch_usd:,.2f} " + tr("(rplab data batch)", "through `rplab data batch`")
     else:
         lines.append(tr("비용: 없음 (이 컴퓨터에서 실행)", "cost: none, the model runs on this machine"))

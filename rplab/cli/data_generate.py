@@ -7,12 +7,10 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from rplab.cli.data_jobs import build_job, read_job, run_job
+from rplab.cli.data_jobs import build_job, read_job, run_job, run_or_estimate
 from rplab.cli.data_options import Commands, add_command, add_seed, positive
-from rplab.cli.text_model import add_text_model, read_budget
+from rplab.cli.text_model import add_estimate, add_text_model, read_budget
 from rplab.errors import ConfigError
-
-PILOT_ITEMS = 20
 
 
 def register(commands: Commands) -> None:
@@ -51,18 +49,12 @@ def _add(commands: Commands, name: str, korean: str, english: str, example: str)
     add_seed(parser, "equal seed, equal rows")
     add_text_model(parser)
     parser.add_argument("--shard", metavar="I/N", help="do only the I-th of N parts; `merge-shards` puts them together")
-    estimate_help = f"make N items for real (default: {PILOT_ITEMS}), say what all of them will cost, and stop; a later run keeps them"
-    parser.add_argument("--estimate", type=positive, nargs="?", const=PILOT_ITEMS, metavar="N", help=estimate_help)
+    add_estimate(parser)
     return parser
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    job = read_job(arguments)
-    if arguments.estimate:
-        from rplab.cli.data_estimate import show_estimate
-
-        return show_estimate(job, arguments.estimate, as_json=arguments.json)
-    return run_job(job, as_json=arguments.json)
+    return run_or_estimate(read_job(arguments), arguments)
 
 
 def _register_merge(commands: Commands) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,8 @@ from rplab.errors import ConfigError
 from rplab.l10n import tr
 
 if TYPE_CHECKING:
-    from rplab.dialogue.config import DialoguesConfig, ScenariosConfig, SingleturnConfig
-    from rplab.stage import StageFunction
+    from rplab.backend.base import ChatRequest
+    from rplab.stage import StageConfig, StageFunction
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,15 @@ class Job:
 
     stage: str
     function: StageFunction
-    config: SingleturnConfig | ScenariosConfig | DialoguesConfig
+    config: StageConfig
     inputs: Mapping[str, Path]
     main: str
     """The stage's file that becomes the output."""
     out: Path
+    count_items: Callable[[], int] | None = None
+    """Returns how many items there are, where neither the settings nor the rows of the input say so."""
+    first_requests: Callable[[], list[ChatRequest]] | None = None
+    """Returns the first request of every item, where one is usually enough: such a job fits the Batch API."""
 
 
 def read_job(arguments: argparse.Namespace) -> Job:
@@ -63,22 +67,34 @@ def build_job(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Path
     """
     from pydantic import ValidationError
 
+    from rplab.dialogue.batch import first_requests
     from rplab.dialogue.config import DialoguesConfig, ScenariosConfig, SingleturnConfig
     from rplab.dialogue.generate import generate_dialogues
     from rplab.dialogue.scenario import generate_scenarios
     from rplab.dialogue.singleturn import generate_singleturn
 
-    table: dict[str, tuple[StageFunction, type[SingleturnConfig | ScenariosConfig | DialoguesConfig], str]] = {
+    table: dict[str, tuple[StageFunction, type[StageConfig], str]] = {
         "singleturn": (generate_singleturn, SingleturnConfig, "rows.jsonl"),
         "scenarios": (generate_scenarios, ScenariosConfig, "scenarios.jsonl"),
         "dialogues": (generate_dialogues, DialoguesConfig, "dialogues.jsonl"),
     }
     function, config_type, main = table[stage]
     try:
-        return Job(stage, function, config_type.model_validate(settings), inputs, main, out)
+        config = config_type.model_validate(settings)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ConfigError(f"{stage}: {problems}. Correct the options") from None
+    single = config if isinstance(config, SingleturnConfig) else None
+    return Job(stage, function, config, inputs, main, out, first_requests=(lambda: first_requests(single)) if single else None)
+
+
+def run_or_estimate(job: Job, arguments: argparse.Namespace) -> int:
+    """Run a job, or its pilot when `--estimate` asks for that."""
+    if arguments.estimate:
+        from rplab.cli.data_estimate import show_estimate
+
+        return show_estimate(job, arguments.estimate, as_json=arguments.json)
+    return run_job(job, as_json=arguments.json)
 
 
 def run_job(job: Job, *, as_json: bool, answers: tuple[Path, ...] = ()) -> int:

@@ -8,7 +8,23 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rplab.cli import card, data_chats, data_convert, data_generate, data_pack, data_rewrite, doctor, llm, play, run, store, translate, tts
+from rplab.cli import (
+    card,
+    data_annotate,
+    data_batch,
+    data_chats,
+    data_convert,
+    data_generate,
+    data_pack,
+    data_rewrite,
+    doctor,
+    llm,
+    play,
+    run,
+    store,
+    translate,
+    tts,
+)
 from rplab.errors import LabError
 from rplab.l10n import tr
 
@@ -30,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         "data", help=tr("데이터 생성과 변환", "generate and convert data"), epilog="example: rplab data normalise in.jsonl out.jsonl"
     )
     data_commands = data.add_subparsers(title="data commands", metavar="COMMAND", required=True)
-    for group in (data_generate, data_pack, data_convert, data_chats, data_rewrite):
+    for group in (data_generate, data_batch, data_pack, data_annotate, data_convert, data_chats, data_rewrite):
         group.register(data_commands)
     for group in (card, llm, translate, tts, play, doctor, store):
         group.register(commands)

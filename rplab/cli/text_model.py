@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 REPORT_INTERVAL_S = {True: 0.2, False: 5.0}
 """Seconds between progress lines, on a terminal and elsewhere."""
+PILOT_ITEMS = 20
 _BUDGET = re.compile(r"\$?(?P<number>\d+(?:\.\d+)?)\s*(?P<scale>[kKmM]?)\s*(?P<unit>usd|\$|tok|tokens?)?", re.IGNORECASE)
 _SCALES = {"": 1, "k": 1_000, "m": 1_000_000}
 
@@ -40,6 +41,12 @@ def add_text_model(parser: argparse.ArgumentParser, default: str | None = "scrip
     budget_help = "stop before more is spent, earlier runs of the same command included: 2.50 (USD) or 500k-tokens"
     parser.add_argument("--budget", metavar="AMOUNT", help=budget_help)
     parser.add_argument("--in-flight", type=positive, default=64, metavar="N", help="items at work at once (default: 64)")
+
+
+def add_estimate(parser: argparse.ArgumentParser) -> None:
+    """Add `--estimate`."""
+    text = f"make N items for real (default: {PILOT_ITEMS}), say what all of them will cost, and stop; a later run keeps them"
+    parser.add_argument("--estimate", type=positive, nargs="?", const=PILOT_ITEMS, metavar="N", help=text)
 
 
 def read_backend(arguments: argparse.Namespace) -> BackendConfig:

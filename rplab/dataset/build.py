@@ -41,7 +41,8 @@ def build_dataset(config: DatasetConfig, inputs: Mapping[str, Path], context: St
 
     Args:
         config: Settings.
-        inputs: Directories of the stages `singleturn` (normalised messages), `rows` (single-turn rows), `dialogues`.
+        inputs: Directories of the stages `singleturn` (normalised messages), `rows` (single-turn rows), `dialogues`, and
+            `judged` (what a judge left of the dialogues) when there is one.
         context: Where to write.
 
     Returns:
@@ -51,6 +52,7 @@ def build_dataset(config: DatasetConfig, inputs: Mapping[str, Path], context: St
         DataError: A broken input row (file and line), or nothing to build from.
     """
     tally = Yield()
+    inputs = {**inputs, "dialogues": inputs.get("judged", inputs["dialogues"])}
     context.progress(0, _STEPS, "reading rows")
     attempts = dict(attempts_of(inputs))
     items = read_items(inputs, narration=config.translation_narration, tally=tally)

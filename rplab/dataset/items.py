@@ -208,6 +208,7 @@ def _count_earlier_losses(inputs: Mapping[str, Path], tally: Yield) -> None:
         ("single, normalise", inputs["singleturn"] / "dropped.jsonl"),
         ("multi, attempts", inputs["dialogues"] / "rejects.jsonl"),
         ("multi, partial", inputs["dialogues"] / "partial.jsonl"),
+        ("multi, judge", inputs["dialogues"] / "judged_out.jsonl"),
     )
     for source, path in files:
         if not path.is_file():

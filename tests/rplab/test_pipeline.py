@@ -11,7 +11,7 @@ from rplab.profile import load_profile
 def keys(profile, tmp_path):
     """The key of every stage when each stage's content is a pure function of its key."""
     made: dict[str, Artifact] = {}
-    for node in NODES:
+    for node in nodes_of(profile):
         request = make_request(node, profile, made, tmp_path)
         made[node.name] = Artifact(stage=node.name, key=request.key, path=tmp_path, digest=request.key)
     return {name: artifact.key for name, artifact in made.items()}
