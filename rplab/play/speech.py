@@ -136,7 +136,8 @@ class Speech:
     async def _translate(self) -> None:
         is_open = True
         while is_open:
-            batch, is_open = await _take_waiting(self._sentences)
+            most = None if self.lines else 1  # the first sound waits for one sentence, not for all that came meanwhile
+            batch, is_open = await _take_waiting(self._sentences, most)
             for offer in await self._translate_batch(batch):
                 if offer.line is not None:
                     sentence = offer.sentence
@@ -205,13 +206,13 @@ async def _result(work: asyncio.Future[T]) -> T:
     return await work
 
 
-async def _take_waiting(queue: asyncio.Queue[T | None]) -> tuple[list[T], bool]:
-    """Return all that waits in a queue (at least one item, or the end) and whether more may come."""
+async def _take_waiting(queue: asyncio.Queue[T | None], most: int | None = None) -> tuple[list[T], bool]:
+    """Return what waits in a queue (at least one item, or the end; at most `most`) and whether more may come."""
     items: list[T] = []
     item = await queue.get()
     while item is not None:
         items.append(item)
-        if queue.empty():
+        if queue.empty() or len(items) == most:
             return items, True
         item = queue.get_nowait()
     return items, False
