@@ -98,15 +98,15 @@ RP_MODEL = (
         lambda p: p.llm.sft2,
         {"base": "base", "dataset": "dataset", "adapter": "sft1"},
     ),
-    Node(_train("merge", "rplab.llm.merge:merge_adapter", MergeConfig), lambda p: p.llm.merge, {"base": "base", "adapter": "sft2"}),
+    Node(_train("merge", "rplab.llm.merge:merge_adapter", MergeConfig, 2), lambda p: p.llm.merge, {"base": "base", "adapter": "sft2"}),
     Node(_train("grpo", "rplab.llm.grpo:train_grpo", GrpoConfig), lambda p: p.llm.grpo, {"model": "merge", "dataset": "dataset"}),
     Node(
-        _train("grpo_merge", "rplab.llm.merge:merge_adapter", MergeConfig),
+        _train("grpo_merge", "rplab.llm.merge:merge_adapter", MergeConfig, 2),
         lambda p: p.llm.grpo_merge,
         {"base": "merge", "adapter": "grpo"},
     ),
     Node(
-        _train("evaluate", "rplab.llm.evaluate:evaluate_models", EvaluateConfig),
+        _train("evaluate", "rplab.llm.evaluate:evaluate_models", EvaluateConfig, 2),
         lambda p: p.llm.evaluate,
         {"base": "base", "sft": "merge", "grpo": "grpo_merge", "dataset": "dataset"},
     ),
@@ -120,7 +120,7 @@ TRANSLATOR = (
         {"base": "base", "dataset": "dataset"},
     ),
     Node(
-        _train("translator_eval", "rplab.translator.evaluate:evaluate_translator", TranslatorEvalConfig),
+        _train("translator_eval", "rplab.translator.evaluate:evaluate_translator", TranslatorEvalConfig, 2),
         lambda p: p.llm.translator_eval,
         {"translator": "translator", "dataset": "dataset"},
     ),

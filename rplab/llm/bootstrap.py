@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +65,25 @@ def difference_interval(before: Sequence[float], after: Sequence[float], seed: i
     means_last = last[generator.integers(0, len(last), size=(SAMPLES, len(last)))].mean(axis=1)
     low, high = np.quantile(means_last - means_first, [0.025, 0.975])
     return float(low), float(high)
+
+
+def fall_per_unit(before: Sequence[Any], after: Sequence[Any], seed: int) -> Interval | None:
+    """Return the fall of a loss a unit with its 95 % interval, items resampled in pairs.
+
+    Args:
+        before: (summed loss, units) of each item, None where it was not measured.
+        after: The same of the other model.
+        seed: Decides the resampling.
+
+    Returns:
+        None when no item was measured on both sides.
+    """
+    pairs = [(a, b) for a, b in zip(before, after, strict=True) if a and b and a[1] == b[1]]
+    if not pairs:
+        return None
+    falls, units = [float(a[0]) - float(b[0]) for a, b in pairs], [float(a[1]) for a, _ in pairs]
+    low, high = paired_rate_interval(falls, units, seed)
+    return Interval(sum(falls) / sum(units), low, high)
 
 
 def paired_rate_interval(gains: Sequence[float], weights: Sequence[float], seed: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from rplab.backend.config import OpenAIConfig
 from rplab.character import Card
 from rplab.stage import StageConfig
 
@@ -68,10 +69,29 @@ class EvalGates(StageConfig):
     """Share of replies with a speaker label, a special token or the player's lines."""
     max_repetition_rate: float = Field(default=0.1, ge=0, le=1)
     """Share of replies that loop or pad."""
+    max_echo_rate: float = Field(default=0.1, ge=0, le=1)
+    """Share of replies that hand back most of the player's own words."""
+    max_distinct_loss: float = Field(default=0.1, ge=0, le=1)
+    """Share of distinct-2 that GRPO may cost: a policy that says the same to everybody earns well."""
+    max_repetition_rise: float = Field(default=0.02, ge=0, le=1)
+    """How far GRPO may raise the share of repetitive replies."""
+    min_nll_gain: float = Field(default=0.0, ge=-10, le=10)
+    """Least fall of the held-out loss (nats a token) from the base model to the model after SFT."""
     reward_tolerance: float = Field(default=0.01, ge=0, le=1)
     """How far the mean reward after GRPO may lie below the mean after SFT."""
     min_sft_gain: float = Field(default=0.0, ge=-1, le=1)
     """Least gain in mean reward from the base model to the model after SFT."""
+
+
+class JudgeConfig(StageConfig):
+    """A second opinion: a model behind any OpenAI-compatible endpoint compares the replies of two models, in both orders."""
+
+    backend: OpenAIConfig
+    """Endpoint, model and NAME of the key's environment variable."""
+    num_prompts: int = Field(default=50, ge=1)
+    """Prompts whose replies are compared, of those that are evaluated."""
+    max_tokens: int = Field(default=256, ge=16, le=8192)
+    """Longest verdict."""
 
 
 class EvaluateConfig(StageConfig):
@@ -97,6 +117,8 @@ class EvaluateConfig(StageConfig):
     """Longer dialogues are shortened to their first exchanges before the loss is measured; evaluation.json counts them."""
     num_samples: int = Field(default=8, ge=0)
     """Prompts whose replies are printed in the report."""
+    judge: JudgeConfig | None = None
+    """None = no judge; the gates never depend on it."""
     gates: EvalGates = EvalGates()
     seed: int = 42
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rplab.jsonl import JsonValue
-from rplab.llm.bootstrap import Interval, mean_interval, paired_gain
+from rplab.llm.bootstrap import Interval, fall_per_unit, mean_interval, paired_gain
 from rplab.llm.eval_config import EvalGates, EvaluateConfig
 from rplab.llm.reply import parse_reply
 from rplab.llm.rewards import RewardContext, keeps_register, score, starts_with_name, total
@@ -15,6 +15,8 @@ from rplab.text.repetition import distinct_n
 
 REPETITIVE_BELOW = 0.7
 """A repetition term under this counts as a looping or padded reply."""
+ECHOING_BELOW = 0.5
+"""An echo term under this counts as handing the player's words back (60 % of the reply's pieces are the player's)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class ModelMetrics:
     terms: Mapping[str, float]
     """Mean of each reward term."""
     rates: Mapping[str, float]
-    """format, register, name, leak, repetition, eos: shares of the replies; distinct_1, distinct_2, distinct_replies: diversity."""
+    """format, register, name, leak, repetition, echo, eos: shares of the replies; distinct_1, distinct_2, distinct_replies: diversity."""
     mean_tokens: float
     mean_chars: float
     nll: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
@@ -53,7 +55,7 @@ class ModelMetrics:
             "rates": _rounded(self.rates),
             "mean_tokens": round(self.mean_tokens, 3),
             "mean_chars": round(self.mean_chars, 3),
-            "nll": dict(self.nll),
+            "nll": {name: value for name, value in self.nll.items() if name != "dialogues"},
         }
 
 
@@ -75,6 +77,7 @@ def measure(answers: Sequence[Answer], config: EvaluateConfig, nll: Mapping[str,
         "name": _share(starts_with_name(reply.narration, answer.context.protagonist) for answer, reply in pairs),
         "leak": _share(bool(answer.text.strip()) and answer.scores["role"] < 1.0 for answer in answers),
         "repetition": _share(bool(answer.text.strip()) and answer.scores["repetition"] < REPETITIVE_BELOW for answer in answers),
+        "echo": _share(bool(answer.text.strip()) and answer.scores["echo"] < ECHOING_BELOW for answer in answers),
         "eos": _share(answer.finished for answer in answers),
         "distinct_1": distinct_n((answer.text for answer in answers), 1),
         "distinct_2": distinct_n((answer.text for answer in answers), 2),
@@ -97,6 +100,16 @@ def gains(rewards: Mapping[str, Sequence[float]], config: EvaluateConfig) -> dic
         f"{before}_to_{after}": paired_gain(rewards[before], rewards[after], seed=config.seed, samples=config.bootstrap_samples)
         for before, after in itertools.pairwise(names)
     }
+
+
+def loss_falls(models: Mapping[str, ModelMetrics], seed: int) -> dict[str, Interval]:
+    """Return the fall of the held-out loss (nats a turn) from each model to the next, paired over dialogues."""
+    falls: dict[str, Interval] = {}
+    for (before, first), (after, second) in itertools.pairwise(models.items()):
+        left, right = first.nll.get("dialogues"), second.nll.get("dialogues")
+        if isinstance(left, list) and isinstance(right, list) and (fall := fall_per_unit(left, right, seed)) is not None:
+            falls[f"{before}_to_{after}"] = fall
+    return falls
 
 
 def failed_gates(models: Mapping[str, ModelMetrics], gates: EvalGates) -> list[dict[str, JsonValue]]:
@@ -122,12 +135,26 @@ def _gate_table(models: Mapping[str, ModelMetrics], gates: EvalGates) -> Iterato
     yield f"{name}.eos_rate", rates["eos"], True, gates.min_eos_rate, "a model that does not stop runs into the next turn"
     yield f"{name}.leak_rate", rates["leak"], False, gates.max_leak_rate, "labels, template tokens or the player's lines in a reply"
     yield f"{name}.repetition_rate", rates["repetition"], False, gates.max_repetition_rate, "looping or padded replies"
+    yield f"{name}.echo_rate", rates["echo"], False, gates.max_echo_rate, "replies that only hand the player's words back"
     if "sft" in models and "grpo" in models:
+        yield from _diversity_gates(models["sft"].rates, models["grpo"].rates, gates)
         gain = models["grpo"].reward.mean - models["sft"].reward.mean
         yield "grpo.reward_gain", gain, True, -gates.reward_tolerance, "GRPO must not make the model worse than SFT left it"
     if "base" in models and "sft" in models:
         gain = models["sft"].reward.mean - models["base"].reward.mean
         yield "sft.reward_gain", gain, True, gates.min_sft_gain, "fine-tuning must help"
+        losses = [models[which].nll.get("mean") for which in ("base", "sft")]
+        if isinstance(losses[0], float) and isinstance(losses[1], float):
+            yield "sft.nll_gain", losses[0] - losses[1], True, gates.min_nll_gain, "held-out dialogues must become more likely"
+
+
+def _diversity_gates(
+    before: Mapping[str, float], after: Mapping[str, float], gates: EvalGates
+) -> Iterator[tuple[str, float, bool, float, str]]:
+    loss = 1 - after["distinct_2"] / before["distinct_2"] if before["distinct_2"] else 0.0
+    yield "grpo.distinct_2_loss", loss, False, gates.max_distinct_loss, "GRPO must not buy reward with sameness"
+    rise = after["repetition"] - before["repetition"]
+    yield "grpo.repetition_rise", rise, False, gates.max_repetition_rise, "GRPO must not buy reward with loops"
 
 
 def _share(flags: Iterator[bool]) -> float:

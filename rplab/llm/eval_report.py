@@ -16,6 +16,7 @@ _RATES = {
     "eos": "ended by itself",
     "leak": "leaks (label, token, player's lines)",
     "repetition": "loops or padding",
+    "echo": "echoes of the player",
     "distinct_1": "distinct-1",
     "distinct_2": "distinct-2",
     "distinct_replies": "different replies",
@@ -25,18 +26,22 @@ _RATES = {
 def render_report(
     models: Mapping[str, ModelMetrics],
     changes: Mapping[str, Interval],
+    falls: Mapping[str, Interval],
     failed: Sequence[Mapping[str, JsonValue]],
     samples: Mapping[str, Sequence[Answer]],
     notes: Sequence[str],
+    judged: Sequence[str] = (),
 ) -> str:
     """Return the report in Markdown.
 
     Args:
         models: Name -> numbers, in the order of training.
         changes: `before_to_after` -> paired gain in reward.
+        falls: `before_to_after` -> paired fall of the held-out loss.
         failed: Gates that do not hold.
         samples: Name -> the same prompts' answers.
         notes: Sentences about the data (how many prompts, what was shortened).
+        judged: Lines about the judge's comparisons.
     """
     lines = ["# Evaluation of the role-play model", "", "**Passed.**" if not failed else "**Not passed:**", ""]
     lines += [f"- `{gate['gate']}` is {gate['value']}, wanted {gate['wanted']}: {gate['why']}" for gate in failed]
@@ -46,6 +51,13 @@ def render_report(
         f"- {name.replace('_to_', ' → ')}: {interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
         for name, interval in changes.items()
     ]
+    if falls:
+        lines += ["", "Fall of the held-out loss (nats a turn) over the same dialogues, with its 95 % interval:", ""]
+    lines += [
+        f"- {name.replace('_to_', ' → ')}: {interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+        for name, interval in falls.items()
+    ]
+    lines += judged
     lines += ["", "## Replies to prompts that were not trained on", ""]
     for index, answer in enumerate(next(iter(samples.values()), [])):
         lines += [f"**{answer.context.player}**: {_inline(answer.context.user)}", ""]
@@ -64,7 +76,12 @@ def _table(models: Mapping[str, ModelMetrics]) -> list[str]:
         )
     rows.append(("mean length, tokens", [f"{model.mean_tokens:.1f}" for model in models.values()]))
     rows.append(("mean length, characters", [f"{model.mean_chars:.1f}" for model in models.values()]))
-    rows.append(("loss an assistant token (nats)", [_nll(model) for model in models.values()]))
+    rows.append(("loss of an assistant turn (nats a token)", [_nll(model) for model in models.values()]))
+    turns = max((len(_per_turn(model)) for model in models.values()), default=0)
+    for turn in range(turns if turns > 1 else 0):
+        rows.append(
+            (f"... of turn {turn + 1}", [f"{_per_turn(m)[turn]:.3f}" if turn < len(_per_turn(m)) else "-" for m in models.values()])
+        )
     head = ["| |" + "|".join(f" {_TITLES.get(name, name)} " for name in models) + "|", "|---|" + "---|" * len(models)]
     return head + [f"| {title} | " + " | ".join(cells) + " |" for title, cells in rows]
 
@@ -72,6 +89,11 @@ def _table(models: Mapping[str, ModelMetrics]) -> list[str]:
 def _nll(model: ModelMetrics) -> str:
     value = model.nll.get("mean")
     return f"{value:.3f}" if isinstance(value, float) else "not measured"
+
+
+def _per_turn(model: ModelMetrics) -> list[float]:
+    value = model.nll.get("per_turn")
+    return [float(str(loss)) for loss in value] if isinstance(value, list) else []
 
 
 def _inline(text: str) -> str:

@@ -8,6 +8,7 @@ publishing (`rplab.llm.publish`) refuses.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,12 @@ import torch
 
 from rplab.errors import DataError
 from rplab.jsonl import JsonValue, read_rows, write_rows, write_text
+from rplab.llm.bootstrap import Interval
 from rplab.llm.eval_config import EvaluateConfig
-from rplab.llm.eval_metrics import Answer, ModelMetrics, failed_gates, gains, judge, measure
+from rplab.llm.eval_metrics import Answer, ModelMetrics, failed_gates, gains, judge, loss_falls, measure
 from rplab.llm.eval_report import render_report
 from rplab.llm.generate import TextModel
+from rplab.llm.judge import Comparison, Contest, compare, render_comparisons
 from rplab.llm.nll import measure_nll
 from rplab.llm.rewards import RewardContext, context_from_row, length_band
 from rplab.llm.rows import Drop, Messages, check_dialogue, view_path, without_oldest_exchange
@@ -45,6 +48,20 @@ class Question:
     context: RewardContext
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What an evaluation found."""
+
+    models: Mapping[str, ModelMetrics]
+    changes: Mapping[str, Interval]
+    """`before_to_after` -> paired gain in reward."""
+    falls: Mapping[str, Interval]
+    """`before_to_after` -> paired fall of the held-out loss."""
+    failed: Sequence[Mapping[str, JsonValue]]
+    comparisons: Mapping[str, Comparison]
+    """`before_to_after` -> the judge's verdicts; empty without a judge."""
+
+
 def evaluate_models(config: EvaluateConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
     """Compare the models on held-out prompts.
 
@@ -56,6 +73,7 @@ def evaluate_models(config: EvaluateConfig, inputs: Mapping[str, Path], context:
     Raises:
         DataError: No held-out prompts.
         ModelError: A model folder is missing or broken.
+        BackendError: A judge is configured and its endpoint cannot be used; the replies are kept for the next try.
     """
     questions, available = load_questions(config, inputs["dataset"])
     dialogues = load_dialogues(config, inputs["dataset"])
@@ -81,8 +99,10 @@ def evaluate_models(config: EvaluateConfig, inputs: Mapping[str, Path], context:
         shortened[name] = record["shortened"]
     failed = failed_gates(models, config.gates)
     changes = gains({name: [answer.reward for answer in rows] for name, rows in answers.items()}, config)
+    falls = loss_falls(models, config.seed)
+    comparisons = _judged(config, questions, answers, context)
     notes = _notes(config, len(questions), available, shortened, questions[0].context)
-    _write(context.out, models, changes, failed, answers, notes, config)
+    _write(context.out, Findings(models, changes, falls, failed, comparisons), answers, notes, config)
     context.progress(len(names), len(names), "passed" if not failed else f"{len(failed)} gates failed")
     return {
         "passed": not failed,
@@ -95,6 +115,24 @@ def evaluate_models(config: EvaluateConfig, inputs: Mapping[str, Path], context:
         "shortened": dict[str, JsonValue](shortened),
         "notes": list[JsonValue](notes),
     }
+
+
+def _judged(
+    config: EvaluateConfig, questions: Sequence[Question], answers: Mapping[str, Sequence[Answer]], context: StageContext
+) -> dict[str, Comparison]:
+    """Let the judge, when there is one, compare each model with the one before it."""
+    comparisons: dict[str, Comparison] = {}
+    for before, after in itertools.pairwise(answers) if config.judge is not None else ():
+        context.progress(len(answers), len(answers), f"judge: {before} against {after}")
+        contests = [
+            Contest(question.id, question.messages, left.text, right.text)
+            for question, left, right in zip(questions, answers[before], answers[after], strict=True)
+        ]
+        kept = context.resume / f"judge-{before}-{after}.json"
+        assert config.judge is not None
+        comparisons[f"{before}_to_{after}"] = compare(config.judge, before, after, contests, kept, seed=config.seed)
+        context.check_stop()
+    return comparisons
 
 
 def load_questions(config: EvaluateConfig, dataset: Path) -> tuple[list[Question], int]:
@@ -198,23 +236,20 @@ def _notes(config: EvaluateConfig, used: int, available: int, shortened: Mapping
     return notes
 
 
-def _write(
-    out: Path,
-    models: Mapping[str, ModelMetrics],
-    changes: Mapping[str, Any],
-    failed: Sequence[Mapping[str, JsonValue]],
-    answers: Mapping[str, Sequence[Answer]],
-    notes: Sequence[str],
-    config: EvaluateConfig,
-) -> None:
-    summary = {
-        "passed": not failed,
-        "failed": list(failed),
-        "gains": {name: interval.as_json() for name, interval in changes.items()},
-        "models": {name: model.as_json() for name, model in models.items()},
+def _write(out: Path, found: Findings, answers: Mapping[str, Sequence[Answer]], notes: Sequence[str], config: EvaluateConfig) -> None:
+    summary: dict[str, Any] = {
+        "passed": not found.failed,
+        "failed": list(found.failed),
+        "gains": {name: interval.as_json() for name, interval in found.changes.items()},
+        "nll_falls": {name: interval.as_json() for name, interval in found.falls.items()},
+        "models": {name: model.as_json() for name, model in found.models.items()},
         "prompts": len(next(iter(answers.values()))),
         "notes": list(notes),
     }
+    judged: list[str] = []
+    if config.judge is not None:
+        summary["judge"] = {name: comparison.as_json() for name, comparison in found.comparisons.items()}
+        judged = render_comparisons(found.comparisons, config.judge.backend.model)
     write_text(out / "evaluation.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
     write_rows(
         out / "completions.jsonl",
@@ -228,4 +263,4 @@ def _write(
         ),
     )  # fmt: skip
     samples = {name: list(rows[: config.num_samples]) for name, rows in answers.items()}
-    write_text(out / "report.md", render_report(models, changes, failed, samples, notes))
+    write_text(out / "report.md", render_report(found.models, found.changes, found.falls, found.failed, samples, notes, judged))

@@ -28,7 +28,7 @@ from rplab.jsonl import read_rows, write_text
 from rplab.llm.adapter import adapter_folder, load_with_lineage
 from rplab.llm.config import MergeConfig
 from rplab.llm.lineage import Lineage, model_fingerprint, read_lineage
-from rplab.llm.parity import Parity, compare_logits, probe_logits
+from rplab.llm.parity import Limits, Parity, compare_logits, probe_logits
 from rplab.llm.precision import ending_config, load_model, load_tokenizer, model_folder, quiet_libraries, save_tokenizer
 from rplab.llm.template import TURN_END, TURN_START
 from rplab.stage import StageContext, Stats
@@ -72,6 +72,7 @@ def merge_adapter(config: MergeConfig, inputs: Mapping[str, Path], context: Stag
     trained = load_with_lineage(base, adapter)
     plain: Any = trained.get_base_model()
     expected = probe_logits(plain, probes)
+    noise = compare_logits(expected, probe_logits(plain, probes, exact=False))
     context.progress(1, 4, "merge: folding in")
     target = context.out / "model"
     num_changed = _write_merged(trained, base, target, tokenizer)
@@ -79,7 +80,8 @@ def merge_adapter(config: MergeConfig, inputs: Mapping[str, Path], context: Stag
     context.progress(2, 4, "merge: comparing")
     merged = load_model(target, "bf16", "sdpa")
     parity = compare_logits(expected, probe_logits(merged, probes))
-    report = _report(parity, config, lineage, len(probes), tie_problems(merged, target))
+    limits = Limits(config.max_rel_l2, config.min_top1, config.max_kl).widened(noise)
+    report = _report(parity, noise, limits, lineage, len(probes), tie_problems(merged, target))
     write_text(context.out / "parity.json", json.dumps(report, indent=2, sort_keys=True) + "\n")
     if report["problems"]:
         raise TrainingError(
@@ -165,19 +167,26 @@ def tie_problems(model: PreTrainedModel, folder: Path) -> list[str]:
     return problems
 
 
-def _report(parity: Parity, config: MergeConfig, lineage: Lineage, num_probes: int, tie: list[str]) -> dict[str, Any]:
-    problems = [*parity.problems(config.max_rel_l2, config.min_top1, config.max_kl), *tie]
+def _report(parity: Parity, noise: Parity, limits: Limits, lineage: Lineage, num_probes: int, tie: list[str]) -> dict[str, Any]:
+    problems = [*parity.problems(limits), *tie]
     return {
         "passed": not problems,
         "problems": problems,
-        "rel_l2": float(f"{parity.rel_l2:.5g}"),
-        "top1": round(parity.top1, 5),
-        "kl": float(f"{parity.kl:.4g}"),
+        **_numbers(parity),
         "tokens": parity.tokens,
         "probes": num_probes,
-        "limits": {"max_rel_l2": config.max_rel_l2, "min_top1": config.min_top1, "max_kl": config.max_kl},
+        "own_rounding": _numbers(noise),
+        "limits": {
+            "max_rel_l2": round(limits.max_rel_l2, 6),
+            "min_top1": round(limits.min_top1, 6),
+            "max_kl": float(f"{limits.max_kl:.4g}"),
+        },
         "adapter_stage": lineage.stage,
         "adapter_steps": lineage.steps,
         "trained_on": lineage.precision,
         "tied_embeddings_kept": not tie,
     }
+
+
+def _numbers(parity: Parity) -> dict[str, float]:
+    return {"rel_l2": float(f"{parity.rel_l2:.5g}"), "top1": round(parity.top1, 5), "kl": float(f"{parity.kl:.4g}")}

@@ -22,11 +22,13 @@ def measure_nll(model: TextModel, dialogues: Sequence[Messages], max_tokens: int
         max_tokens: Longer dialogues are shortened to their first exchanges.
 
     Returns:
-        `mean` over all turns, `per_turn` by turn index, `turns`, `shortened`, `too_long`.
+        `mean` over all turns, `per_turn` by turn index, `turns`, `shortened`, `too_long`, and `dialogues`: (summed loss, turns) of
+        each, None for one that is too long, in the order given, so that two models can be compared dialogue by dialogue.
     """
     limit = min(max_tokens, model.max_positions)
     shortened = 0
     by_turn: list[list[float]] = []
+    by_dialogue: list[JsonValue] = []
     too_long = 0
     for messages in dialogues:
         part, example = messages, encode_dialogue(model.tokenizer, messages)
@@ -35,8 +37,11 @@ def measure_nll(model: TextModel, dialogues: Sequence[Messages], max_tokens: int
         shortened += 0 < len(part) < len(messages)
         if not part:
             too_long += 1
+            by_dialogue.append(None)
             continue
-        for index, value in enumerate(turn_losses(model, example)):
+        losses = turn_losses(model, example)
+        by_dialogue.append([round(sum(losses), 6), len(losses)])
+        for index, value in enumerate(losses):
             if index == len(by_turn):
                 by_turn.append([])
             by_turn[index].append(value)
@@ -47,6 +52,7 @@ def measure_nll(model: TextModel, dialogues: Sequence[Messages], max_tokens: int
         "turns": len(values),
         "shortened": shortened,
         "too_long": too_long,
+        "dialogues": by_dialogue,
     }
 
 
