@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rplab.errors import DataError
 from rplab.jsonl import read_rows
 from rplab.seeding import derive
+from rplab.tts.forced_alignment import align_corpus, spectral_features
 from rplab.tts.g2p import Reading, phone_ids
-from rplab.tts.model.hyper import VoiceConfigFile, from_family
+from rplab.tts.mel import mel_of
+from rplab.tts.model.hyper import AudioFormat, VoiceConfigFile, from_family
 from rplab.tts.symbols import BERT_CHANNELS
 from rplab.tts.word2ph import expand_features
+
+logger = logging.getLogger(__name__)
 
 _BUCKET_BATCHES = 8
 """Clips are sorted by length within groups of this many batches, so that little is padded."""
@@ -38,6 +44,8 @@ class Clip:
     bert: Path | None
     style: Tensor
     """(256,)."""
+    durations: tuple[int, ...] = ()
+    """Frames of each token where an alignment was made beforehand."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ class Batch:
     """(B, samples)."""
     frame_lengths: Tensor
     speakers: Tensor
+    durations: Tensor
+    """(B, T) frames of each token; zeros where no alignment was made."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -147,4 +157,17 @@ def collate(clips: list[Clip], hop: int) -> Batch:
         audio=torch.nn.utils.rnn.pad_sequence(audio, batch_first=True),
         frame_lengths=torch.tensor([clip.frames for clip in clips]),
         speakers=torch.tensor([clip.speaker for clip in clips]),
+        durations=torch.tensor([[*clip.durations, *([0] * (longest - len(clip.durations)))] for clip in clips]),
     )
+
+
+def align_clips(clips: list[Clip], audio_format: AudioFormat) -> list[Clip]:
+    """Return the clips with the durations that `forced_alignment` finds; about five seconds for an hour of speech."""
+
+    def features(clip: Clip) -> NDArray[np.float32]:
+        audio = torch.from_numpy(np.load(clip.audio).astype(np.float32) / 32768.0)[: clip.frames * audio_format.hop_length]
+        return spectral_features(mel_of(audio[None], audio_format)[0].numpy())
+
+    report = align_corpus([features(clip) for clip in clips], [clip.phones for clip in clips])
+    logger.info("aligned %d clips; log-likelihood of a frame %.2f -> %.2f", len(clips), report.log_likelihood[0], report.log_likelihood[-1])
+    return [replace(clip, durations=tuple(row)) for clip, row in zip(clips, report.durations, strict=True)]

@@ -13,7 +13,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from rplab.jsonl import dumps, read_rows, write_text
 from rplab.stage import StageContext, Stats
 from rplab.tts.cepstra import mel_cepstral_distance
 from rplab.tts.checkpoint_io import load_weights, read_weights, save_weights
-from rplab.tts.clips import Clip, VoiceData, collate, epoch_batches, load_data
+from rplab.tts.clips import Clip, VoiceData, align_clips, collate, epoch_batches, load_data
 from rplab.tts.engine import Samples
 from rplab.tts.mel import mel_of
 from rplab.tts.model.generator import Generator
@@ -56,6 +56,8 @@ def train_voice(config: VoiceTrainConfig, inputs: Mapping[str, Path], context: S
         StageInterrupted: A stop was asked for; the checkpoint is saved.
     """
     data = load_data(inputs["data"])
+    if config.alignment == "forced":
+        data = replace(data, train=align_clips(data.train, data.config.size.audio))
     size = data.config.size
     if size.audio != SIZES[config.size].audio:
         raise DataError(

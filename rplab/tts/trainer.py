@@ -95,9 +95,11 @@ class Trainer:
                 magnitude,
                 batch.frame_lengths,
                 batch.speakers,
+                durations=batch.durations if self.config.alignment == "forced" else None,
                 noise_mas=max(0.0, self.config.noise_mas - self.config.noise_mas_decay * self.step),
-                prior_share=self.config.prior_share,
+                prior_share=self.config.prior_share if self.step >= self.config.prior_from else 0.0,
                 prior_noise=self.config.prior_noise,
+                text=self.step >= self.config.text_from,
                 stochastic=self.step % self.config.stochastic_every == 0,
             )
         real_mel = take_segments(log_mel(magnitude, audio_format), out.starts, audio_format.segment_frames)
@@ -107,7 +109,7 @@ class Trainer:
             mel = mel + mel_difference(made.squeeze(1), real.squeeze(1), audio_format, fft_size)
         mel = MEL_WEIGHT * mel / (1 + len(self.config.mel_resolutions))
         kl = kl_loss(out.z_p, out.logs_q, out.mean_p, out.logs_p, out.mask)
-        total = mel + kl + out.duration_loss.float() + out.stochastic_loss.float()
+        total = mel + self.config.kl_weight * kl + out.duration_loss.float() + out.stochastic_loss.float()
         zero = torch.zeros(())
         adversarial, feature, judged = zero, zero, zero
         if self.step >= self.config.adversarial_from:

@@ -92,8 +92,17 @@ class VoiceTrainConfig(StageConfig):
     """Share of the learning rate that is left at `max_steps`, reached along a half cosine; 1 = no cosine."""
     average: float = Field(default=0.0, ge=0, lt=1)
     """Decay of a moving average of the weights, which is validated and published in place of the last weights; 0 = none."""
+    alignment: Literal["search", "forced"] = "search"
+    """Which frames belong to which phone: searched in every step, as in VITS, or found once beforehand by one Gaussian for
+    each half phone. `forced` is for training from nothing in short time; a network that knows its alignment needs no help."""
+    kl_weight: float = Field(default=1.0, ge=0)
+    """Factor on the KL loss; below 1 the latent frames carry more, and the text must tell more."""
     prior_share: float = Field(default=0.0, ge=0, le=1)
     """Share of each batch whose mel loss is taken on speech from text instead of from the recording."""
+    prior_from: int = Field(default=0, ge=0)
+    """First step with `prior_share`: speech from a text side that knows nothing yet teaches the decoder to blur."""
+    text_from: int = Field(default=0, ge=0)
+    """First step in which the text side learns; before it posterior and decoder learn alone, at a third of the cost."""
     prior_noise: float = Field(default=0.6, ge=0)
     """Largest factor on the prior's deviation in such speech."""
     mel_resolutions: tuple[int, ...] = ()

@@ -115,10 +115,12 @@ class Generator(nn.Module):
         frame_lengths: Tensor,
         speaker_ids: Tensor,
         *,
+        durations: Tensor | None = None,
         noise_mas: float = 0.0,
         prior_share: float = 0.0,
         prior_noise: float = 0.0,
         stochastic: bool = True,
+        text: bool = True,
     ) -> TrainingOutput:
         """Run one training batch; random numbers come from torch's generator.
 
@@ -132,21 +134,28 @@ class Generator(nn.Module):
             spectrogram: (B, bins, S).
             frame_lengths: (B,).
             speaker_ids: (B,).
+            durations: (B, T) frames of each phone, which add up to `frame_lengths`; None searches the alignment (VITS).
             noise_mas: Noise added to the alignment scores, in units of their deviation (VITS2).
             prior_share: Share of the batch whose segments are decoded from text instead of from the recording.
             prior_noise: Largest factor on the prior's deviation there; drawn evenly from 0 up to it for each clip.
+            text: Train the text side; without, posterior and decoder learn alone, towards a standard normal prior.
             stochastic: Count the stochastic duration loss, the most costly one for its size; else it is zero.
         """
         speaker = self.speaker(speaker_ids)
         text_mask = length_mask(phone_lengths, phones.shape[1])
         mask = length_mask(frame_lengths, spectrogram.shape[2])
-        x, mean_t, logs_t = self.enc_p(phones, tones, languages, bert, style, text_mask, speaker)
         mean_q, logs_q = (t.float() for t in self.enc_q(spectrogram, mask, speaker))
         z = (mean_q + torch.randn_like(mean_q) * torch.exp(logs_q)) * mask
+        if not text:
+            return self._autoencode(z, logs_q, mask, frame_lengths, speaker)
+        with torch.autocast(z.device.type, enabled=False):  # short, and its sums are large
+            x, mean_t, logs_t = self.enc_p(phones, tones, languages, bert.float(), style, text_mask, speaker)
         z_p = self.flow(z, mask, speaker)
         with torch.autocast(z.device.type, enabled=False):
-            mean_t, logs_t = mean_t.float(), logs_t.float()
-            path = align(z_p.float(), mean_t, logs_t, frame_lengths, phone_lengths, noise_mas)
+            if durations is None:
+                path = align(z_p.float(), mean_t, logs_t, frame_lengths, phone_lengths, noise_mas)
+            else:
+                path = path_of(durations, spectrogram.shape[2])
             mean_p, logs_p = ((path @ t.transpose(1, 2)).transpose(1, 2) for t in (mean_t, logs_t))
         frames_per_phone = path.sum(dim=1).unsqueeze(1)  # (B, 1, T)
         duration_loss, stochastic_loss = self._duration_losses(x, text_mask, frames_per_phone, speaker, stochastic=stochastic)
@@ -163,6 +172,22 @@ class Generator(nn.Module):
             logs_p=logs_p,
             logs_q=logs_q,
             path=path,
+        )
+
+    def _autoencode(self, z: Tensor, logs_q: Tensor, mask: Tensor, frame_lengths: Tensor, speaker: Tensor) -> TrainingOutput:
+        segments, starts = cut_segments(z, frame_lengths, self.size.audio.segment_frames)
+        nothing = z.new_zeros(())
+        return TrainingOutput(
+            audio=self.dec(segments, speaker),
+            starts=starts,
+            duration_loss=nothing,
+            stochastic_loss=nothing,
+            mask=mask,
+            z_p=z,
+            mean_p=torch.zeros_like(z),
+            logs_p=torch.zeros_like(z),
+            logs_q=logs_q,
+            path=nothing,
         )
 
     def _duration_losses(self, x: Tensor, mask: Tensor, frames: Tensor, speaker: Tensor, *, stochastic: bool) -> tuple[Tensor, Tensor]:
@@ -253,6 +278,13 @@ def align(z_p: Tensor, mean: Tensor, logs: Tensor, frame_lengths: Tensor, phone_
         scores = scores + torch.randn_like(scores) * scores.std() * noise
     path = find_path(scores.float().cpu().numpy(), frame_lengths.cpu().numpy(), phone_lengths.cpu().numpy())
     return torch.from_numpy(path).to(z_p)
+
+
+def path_of(durations: Tensor, max_frames: int) -> Tensor:
+    """Return the alignment (B, S, T) in which each phone lasts its whole frames (B, T)."""
+    ends = durations.cumsum(dim=1).unsqueeze(1)
+    frame = torch.arange(max_frames, device=durations.device)[None, :, None]
+    return ((frame < ends) & (frame >= ends - durations.unsqueeze(1))).float()
 
 
 def cut_segments(x: Tensor, lengths: Tensor, frames: int) -> tuple[Tensor, Tensor]:
