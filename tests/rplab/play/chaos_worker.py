@@ -2,7 +2,8 @@
 """A voice worker for tests: the real server around a voice that, for one sentence, does what the environment says.
 
 CHAOS_FAULT names the fault; it happens in the third piece of a text, as long as the file CHAOS_FUSE exists (it is removed
-by the fault, so that the replacement works), or always when CHAOS_FUSE is not set.
+by the fault, so that the replacement works), or always when CHAOS_FUSE is not set. CHAOS_FAULT_FILE names a file that holds
+the fault instead, for a worker that lives through several.
 """
 
 import os
@@ -29,8 +30,8 @@ class Voice:
 
     def stream(self, text, *, speed=1.0, pitch=0.0, style=""):
         for number, piece in enumerate(sound(text)):
-            if number == 2 and text != worker._WARM_PHRASE:
-                fail()
+            if number == 2 and text != worker._WARM_PHRASE and fail() == "nan":
+                yield np.full(4, np.nan, dtype=np.float32)
             if "遅" in text:
                 time.sleep(0.1)
             yield piece
@@ -40,13 +41,15 @@ class Voice:
 
 
 def fail():
+    """Do what was asked for; return the name of a fault that is the voice's own to make."""
     fuse = os.environ.get("CHAOS_FUSE")
     if fuse:
         try:
             Path(fuse).unlink()
         except FileNotFoundError:
-            return
-    fault = os.environ.get("CHAOS_FAULT", "")
+            return ""
+    written = os.environ.get("CHAOS_FAULT_FILE")
+    fault = Path(written).read_text() if written else os.environ.get("CHAOS_FAULT", "")
     frames = int(sys.argv[sys.argv.index("--out") + 1])
     if fault == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -58,8 +61,6 @@ def fail():
         os.write(frames, b"Traceback (most recent call last):\n" * 3)
     elif fault == "oversized":
         os.write(frames, b"RPV1" + b"\xff" * 8)
-    elif fault == "nan":
-        os.write(frames, worker.encode({"type": "chunk", "id": 1, "seq": 9}, np.full(4, np.nan, dtype="<f4").tobytes()))
     elif fault == "stdout":
         print('{"type": "done"}\n' * 50_000, flush=True)
         print("RPV1" * 100_000, file=sys.stderr, flush=True)
@@ -68,6 +69,7 @@ def fail():
     elif fault == "exit":
         print("the disk of the model is gone", file=sys.stderr, flush=True)
         os._exit(3)
+    return fault
 
 
 def open_fake(configs):
