@@ -26,9 +26,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from rplab import errors
 from rplab.artifact import Artifact, Manifest
@@ -50,6 +50,10 @@ class Machine(BaseModel):
 
     threads: int = 0
     """CPU threads of a training process; 0 = the library's choice. 1 is fastest for tiny models (no spin-waiting)."""
+    processes: int = Field(default=1, ge=1)
+    """Training processes of SFT and GRPO, one a GPU. They share the forward passes of a step; the result is the same up to rounding."""
+    sharding: Literal["ddp", "fsdp2"] = "ddp"
+    """What each process holds: the whole model (`ddp`) or a part of every layer (`fsdp2`), for bases that no single GPU holds."""
     hub_offline: bool = True
     """Forbid downloads from a model hub while a stage runs (`rplab llm fetch` is the one place that downloads)."""
 
@@ -170,6 +174,8 @@ def _child_environment(machine: Machine) -> dict[str, str]:
     # glibc gives every large tensor back to the kernel and takes it anew: page faults cost a tiny model a third of its time
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31))
+    if machine.processes > 1:
+        environment.update(RPLAB_PROCESSES=str(machine.processes), RPLAB_SHARDING=machine.sharding)
     if machine.hub_offline:
         environment.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     if machine.threads:

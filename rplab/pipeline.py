@@ -99,11 +99,15 @@ RP_MODEL = (
         {"base": "base", "dataset": "dataset", "adapter": "sft1"},
     ),
     Node(_train("merge", "rplab.llm.merge:merge_adapter", MergeConfig, 2), lambda p: p.llm.merge, {"base": "base", "adapter": "sft2"}),
-    Node(_train("grpo", "rplab.llm.grpo:train_grpo", GrpoConfig), lambda p: p.llm.grpo, {"model": "merge", "dataset": "dataset"}),
+    Node(
+        _train("grpo", "rplab.llm.grpo:train_grpo", GrpoConfig, 2),
+        lambda p: p.llm.grpo,
+        {"model": "merge", "dataset": "dataset", "base": "base", "adapter": "sft2"},
+    ),
     Node(
         _train("grpo_merge", "rplab.llm.merge:merge_adapter", MergeConfig, 2),
         lambda p: p.llm.grpo_merge,
-        {"base": "merge", "adapter": "grpo"},
+        {"base": "merge", "adapter": "grpo", "other_base": "base"},
     ),
     Node(
         _train("evaluate", "rplab.llm.evaluate:evaluate_models", EvaluateConfig, 2),

@@ -6,6 +6,7 @@ It stops cleanly on SIGTERM, SIGINT, and when its parent dies: the stage saves a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import logging
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 DISK_FULL_EXIT = 74
 """Exit code (EX_IOERR) of a child that could not even write its result."""
+
+PARALLEL_ENTRIES = ("rplab.llm.sft:train_sft", "rplab.llm.grpo:train_grpo")
+"""Stage functions that several processes can share (`rplab.llm.distributed`)."""
 
 _EVENT_INTERVAL_S = 0.25
 
@@ -73,6 +77,13 @@ def load_request(path: Path) -> tuple[Stage, StageConfig, dict[str, Artifact], P
     return stage, config_type.model_validate(body["config"]), inputs, Path(body["store"]), bool(body["force"])
 
 
+def _shared_by_processes(stage: Stage) -> Stage:
+    """Return the stage as several processes run it, where the machine asks for that and the stage can."""
+    if int(os.environ.get("RPLAB_PROCESSES", "1")) < 2 or stage.entry not in PARALLEL_ENTRIES:
+        return stage
+    return dataclasses.replace(stage, entry="rplab.llm.distributed:train_in_processes")
+
+
 def main(argv: list[str]) -> int:
     """Run the request of `argv[0]` and leave `result.json` beside it. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -86,6 +97,7 @@ def main(argv: list[str]) -> int:
         signal.signal(number, ask_stop)
     _watch_parent(stop)
     stage, config, inputs, store, force = load_request(request)
+    stage = _shared_by_processes(stage)
     result: dict[str, Any]
     code = 0
     try:

@@ -49,7 +49,8 @@ def _add_sft(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--view", choices=("sft1", "sft2"), default="sft1", help="single-turn or multi-turn view (default: sft1)")
     parser.add_argument("--adapter", type=Path, help="adapter to go on with (stage 2); trained on the same base")
     _add_data(parser)
-    _add_common(parser)
+    _add_common(parser, needs_out=False)
+    _add_training(parser)
     parser.set_defaults(handler=_sft)
 
 
@@ -72,8 +73,11 @@ def _add_grpo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         epilog="example: rplab llm grpo --model merged --dataset store/latest/dataset --out adapter3 --set max_steps=100",
     )
     parser.add_argument("--model", type=Path, required=True, help="merged model folder")
+    parser.add_argument("--base", type=Path, help="base of the stage-2 adapter, for start: adapter (small GPUs)")
+    parser.add_argument("--adapter", type=Path, help="stage-2 adapter, for start: adapter")
     _add_data(parser)
-    _add_common(parser)
+    _add_common(parser, needs_out=False)
+    _add_training(parser)
     parser.set_defaults(handler=_grpo)
 
 
@@ -96,18 +100,28 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval", dest="held", type=Path, help="JSON-lines file of held-out rows, with --train")
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the result; an interrupted run goes on")
+def _add_common(parser: argparse.ArgumentParser, *, needs_out: bool = True) -> None:
+    parser.add_argument("--out", type=Path, required=needs_out, help="new folder for the result; an interrupted run goes on")
     parser.add_argument("--profile", help="take the settings from this profile (default: the built-in ones)")
     set_help = "change one setting of this stage, for example optimiser.learning_rate=1e-5"
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="K=V", help=set_help)
     parser.add_argument("--json", action="store_true", help="print the stats as one JSON object")
 
 
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    preset_help = "settings for a kind of GPU: predecessor, single-16gb, single-24gb, h200 (the same as --profile NAME)"
+    parser.add_argument("--preset", help=preset_help)
+    dry_help = "only report tokens, packing, label mask, memory, steps and time; no weights needed"
+    parser.add_argument("--dry-run", action="store_true", help=dry_help)
+    parser.add_argument("--processes", type=int, default=1, help="training processes, one a GPU (default: 1)")
+
+
 def _sft(arguments: argparse.Namespace) -> int:
     inputs = {"base": arguments.base, "dataset": _dataset(arguments, arguments.view)}
     if arguments.adapter is not None:
         inputs["adapter"] = arguments.adapter
+    if arguments.dry_run:
+        return _dry_run(arguments, arguments.view, inputs)
     return _run(arguments, arguments.view, inputs)
 
 
@@ -116,7 +130,36 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _grpo(arguments: argparse.Namespace) -> int:
-    return _run(arguments, "grpo", {"model": arguments.model, "dataset": _dataset(arguments, "grpo")})
+    inputs = {"model": arguments.model, "dataset": _dataset(arguments, "grpo")}
+    inputs |= {name: path for name in ("base", "adapter") if (path := getattr(arguments, name)) is not None}
+    return _dry_run(arguments, "grpo", inputs) if arguments.dry_run else _run(arguments, "grpo", inputs)
+
+
+def _dry_run(arguments: argparse.Namespace, name: str, inputs: dict[str, Path]) -> int:
+    """Print what a stage would do."""
+    from rplab.llm.config import GrpoConfig, SftConfig
+    from rplab.llm.dry_run import plan_grpo, plan_sft
+    from rplab.llm.standalone import prepare_environment
+    from rplab.stage import Stage
+
+    prepare_environment()
+    config = _config(arguments, name, Stage(name, 1, _STAGES[name], _config_type(name), isolate=True, gpu=True))
+    if isinstance(config, SftConfig):
+        plan = plan_sft(config, inputs["base"], inputs["dataset"], inputs.get("adapter"), processes=arguments.processes)
+    else:
+        assert isinstance(config, GrpoConfig)
+        plan = plan_grpo(config, inputs["model"], inputs["dataset"])
+    _show(arguments, {"stage": name, "dry_run": True}, plan)
+    return 0
+
+
+def _show(arguments: argparse.Namespace, head: dict[str, Any], stats: dict[str, Any]) -> None:
+    """Print stats as a table, or everything as JSON."""
+    if arguments.json:
+        print(json.dumps({**head, "stats": stats}, ensure_ascii=False))
+        return
+    for key, value in stats.items():
+        print(f"{key:<22} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -134,7 +177,7 @@ def _dataset(arguments: argparse.Namespace, view: str) -> Path:
         return Path(arguments.dataset)
     if arguments.train is None or arguments.held is None:
         raise ConfigError("no data: give --dataset FOLDER, or --train FILE with --eval FILE")
-    out: Path = arguments.out
+    out: Path = arguments.out or Path("dry_run")
     folder = out.with_name(f".{out.name}.data")
     for side, path in (("train", arguments.train), ("eval", arguments.held)):
         link = folder / "views" / view / f"{side}.jsonl"
@@ -153,16 +196,20 @@ def _run(arguments: argparse.Namespace, name: str, inputs: dict[str, Path]) -> i
     stage = Stage(name, 1, _STAGES[name], _config_type(name), isolate=True, gpu=True)
     config = _config(arguments, name, stage)
     prepare_environment()
+    if arguments.out is None:
+        raise ConfigError("no place for the result: give --out FOLDER (or --dry-run to see what would happen)")
     show = ProgressLine()
+    function = stage.load()
+    if getattr(arguments, "processes", 1) > 1:
+        from rplab.llm.distributed import parallel
+
+        function = parallel(_STAGES[name], arguments.processes)
     stats = run_standalone(
-        stage.load(), config, inputs, arguments.out, report=lambda progress: show(name, progress), stop=stop_on_sigterm()
+        function, config, inputs, arguments.out, report=lambda progress: show(name, progress), stop=stop_on_sigterm()
     )
     show.clear()
-    if arguments.json:
-        print(json.dumps({"stage": name, "out": str(arguments.out), "stats": stats}, ensure_ascii=False))
-    else:
-        for key, value in stats.items():
-            print(f"{key:<22} {json.dumps(value, ensure_ascii=False)}")
+    _show(arguments, {"stage": name, "out": str(arguments.out)}, stats)
+    if not arguments.json:
         print(tr(f"결과: {arguments.out}", f"result: {arguments.out}"), file=sys.stderr)
     return 0
 
@@ -183,6 +230,10 @@ def _config(arguments: argparse.Namespace, name: str, stage: Stage) -> StageConf
 
     values: dict[str, Any] = {"view": name} if name in ("sft1", "sft2") else {}
     where = "--set"
+    if getattr(arguments, "preset", None) is not None:
+        if arguments.profile is not None:
+            raise ConfigError("give either --preset or --profile, not both")
+        arguments.profile = arguments.preset
     if arguments.profile is not None:
         from rplab.profile import load_profile
 

@@ -10,7 +10,9 @@ and itself, which is the same kernel with other borders for the keys than for th
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import logging
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,8 +24,15 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.utils.import_utils import is_flash_attn_4_available
+
+from rplab.errors import ConfigError
+from rplab.llm.config import Attention
+
+logger = logging.getLogger(__name__)
 
 VARLEN = "rplab_varlen"
+
 
 @dataclass(frozen=True)
 class Prefixes:
@@ -38,9 +47,36 @@ class Prefixes:
 _packed: ContextVar[bool] = ContextVar("rplab_packed", default=False)
 
 
-def implementation(name: str) -> str:
-    """Return the transformers name of a configured attention (`varlen` or `sdpa`)."""
-    return VARLEN if name == "varlen" else name
+def implementation(name: Attention) -> str:
+    """Return the transformers name of a configured attention; `auto` takes the fastest that this machine has.
+
+    The order is fa4 (FlashAttention 4: Hopper and data-centre Blackwell) > varlen (torch's own kernel) > sdpa (a mask).
+
+    Raises:
+        ConfigError: `fa4` was asked for and is not there.
+    """
+    if name in ("varlen", "sdpa"):
+        return VARLEN if name == "varlen" else name
+    if missing := _missing_for_fa4():
+        if name == "fa4":
+            raise ConfigError(f"attention: fa4 needs {missing}. Set attention: auto, or install it with pip install flash-attn-4")
+        chosen, reason = VARLEN, f"fa4 needs {missing}"
+        if torch.cuda.is_available() and importlib.util.find_spec("torch.nn.attention.varlen") is None:
+            chosen, reason = "sdpa", f"{reason}, and varlen needs torch 2.10"
+        logger.info("attention: %s (%s)", "varlen" if chosen == VARLEN else chosen, reason)
+        return chosen
+    logger.info("attention: fa4")
+    return "flash_attention_4"
+
+
+def _missing_for_fa4() -> str | None:
+    """Return what FlashAttention 4 lacks here, or None."""
+    if not torch.cuda.is_available():
+        return "an NVIDIA GPU"
+    major, _ = torch.cuda.get_device_capability()
+    if major not in (9, 10):
+        return f"compute capability 9 or 10, this card has {major}"
+    return None if is_flash_attn_4_available() else "the package flash-attn-4"
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import shutil
 import time
 from typing import Any
 
+import torch
+import torch.distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rplab.errors import TrainingError
@@ -52,6 +54,15 @@ class MetricsFile:
         shutil.copyfile(self._path, self._target)
 
 
+def _any_process(wanted: bool) -> bool:
+    """Return whether any training process wants something: all must stop at the same step."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return wanted
+    flag = torch.tensor(float(wanted), device="cuda" if torch.cuda.is_available() else "cpu")
+    torch.distributed.all_reduce(flag)
+    return bool(flag.item())
+
+
 class StageCallback(TrainerCallback):
     """Connects a Hugging Face trainer to a stage."""
 
@@ -65,7 +76,7 @@ class StageCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
         """Save and end when the run was asked to stop."""
-        if self._context.stop.is_set() and state.global_step < state.max_steps:
+        if state.global_step < state.max_steps and _any_process(self._context.stop.is_set()):
             self.stopped = True
             control.should_save = True
             control.should_training_stop = True

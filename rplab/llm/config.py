@@ -7,16 +7,22 @@ settings of evaluation and publishing are in `rplab.llm.eval_config`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rplab.jsonl import JsonValue
 from rplab.llm.eval_config import RewardWeights
-from rplab.stage import StageConfig
+from rplab.stage import RunOnly, StageConfig
 
 Precision: TypeAlias = Literal["nf4", "bf16", "fp32"]
 """How the frozen weights are held in memory: 4-bit NormalFloat with double quantisation, bfloat16 or float32."""
+
+Tracker: TypeAlias = Literal["tensorboard", "trackio", "wandb"]
+
+Attention: TypeAlias = Literal["auto", "fa4", "varlen", "sdpa"]
+"""How packed dialogues are kept apart: `varlen` by torch's own kernel, `fa4` by FlashAttention 4, `sdpa` by a mask of the whole
+row; `auto` takes the fastest that the machine has and says so in the log."""
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The seven projections of a Llama-like decoder layer."""
@@ -39,6 +45,8 @@ class LoraSettings(_Section):
 class OptimiserSettings(_Section):
     """AdamW with linear warm-up, then cosine decay to zero."""
 
+    algorithm: Literal["adamw", "paged_adamw_8bit"] = "adamw"
+    """`paged_adamw_8bit` holds its state in 8 bits and pages it out (NVIDIA only); an adapter's state is so small that it gains little."""
     learning_rate: float = Field(default=1e-4, gt=0, lt=1)
     """Peak learning rate. The predecessor used 2e-5 with bf16 adapters, where most updates rounded to nothing."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
@@ -113,12 +121,14 @@ class SftConfig(StageConfig):
     max_length: int = Field(default=4096, ge=32)
     """Tokens of one packed row; longer dialogues are shortened to their first exchanges."""
     packing: bool = True
-    attention: Literal["varlen", "sdpa"] = "varlen"
-    """`varlen` keeps packed dialogues apart without a mask; `sdpa` builds the mask."""
+    attention: Attention = "auto"
     rows_per_step: int = Field(default=1, ge=1)
     """Packed rows (dialogues without packing) of one forward pass."""
-    accumulation_steps: int = Field(default=4, ge=1)
-    """Forward passes of one optimiser step."""
+    accumulation_steps: int | None = Field(default=None, ge=1)
+    """Forward passes of one optimiser step, of all processes together (None: what `step_tokens` asks for, else 4)."""
+    step_tokens: int | None = Field(default=None, ge=32)
+    """Tokens of one optimiser step instead of `accumulation_steps`, which follows from it: a budget that keeps its meaning when
+    `max_length` or `rows_per_step` is changed to fit another GPU. Needs packing."""
     epochs: float = Field(default=2.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     """Optimiser steps; overrides `epochs`."""
@@ -126,9 +136,32 @@ class SftConfig(StageConfig):
     activation_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, about a third slower."""
     eval_rows: int = Field(default=128, ge=1)
-    """Held-out dialogues whose loss is measured before and after."""
+    """Held-out dialogues whose loss is measured before and after, and every `eval_steps`."""
+    eval_steps: int | None = Field(default=None, ge=1)
+    """Steps between measurements of the held-out loss while training; the adapter with the lowest one is the result."""
+    sample_prompts: int = Field(default=3, ge=0, le=64)
+    """Held-out prompts answered at every measurement and at the end, into samples.jsonl; 0 = none."""
+    sample_tokens: int = Field(default=96, ge=1)
+    """Longest of these answers."""
     save_steps: int = Field(default=25, ge=1)
     """Steps between checkpoints; a killed run loses at most this many."""
+    report_to: Annotated[tuple[Tracker, ...], RunOnly()] = ()
+    """Trackers beside metrics.jsonl: tensorboard, trackio, wandb."""
+
+    @property
+    def passes_per_step(self) -> int:
+        """Forward passes of one optimiser step."""
+        if self.step_tokens is None:
+            return self.accumulation_steps or 4
+        return max(1, round(self.step_tokens / (self.max_length * self.rows_per_step)))
+
+    @model_validator(mode="after")
+    def _budget(self) -> SftConfig:
+        if self.step_tokens is not None and self.accumulation_steps is not None:
+            raise ValueError("give either step_tokens or accumulation_steps, not both: one of them would have no effect")
+        if self.step_tokens is not None and not self.packing:
+            raise ValueError("step_tokens counts tokens of packed rows and has no effect with packing: false. Set accumulation_steps")
+        return self
 
 
 class MergeConfig(StageConfig):
@@ -146,6 +179,22 @@ class MergeConfig(StageConfig):
     """Longest probe; the rest of a dialogue is not compared."""
 
 
+class RelevanceSettings(_Section):
+    """A reward from outside: whether a reply answers what was said."""
+
+    kind: Literal["embedding", "judge"]
+    """`embedding`: likeness of line and reply; `judge`: a model gives 0 to 10."""
+    base_url: str
+    """An endpoint with OpenAI's protocol, for example http://127.0.0.1:8000/v1."""
+    model: str
+    api_key_env: str = ""
+    """Environment variable that holds the key; empty: none is needed."""
+    weight: float = Field(default=0.15, gt=0)
+    """Beside those of `rewards`."""
+    concurrency: int = Field(default=8, ge=1, le=256)
+    timeout_s: float = Field(default=60.0, gt=0)
+
+
 class GrpoConfig(StageConfig):
     """Stage `grpo`: group-relative policy optimisation (Shao et al. 2024) of a new adapter on the merged model.
 
@@ -155,9 +204,19 @@ class GrpoConfig(StageConfig):
 
     seed: int = 42
     precision: Precision = "bf16"
+    start: Literal["auto", "merged", "adapter"] = "auto"
+    """`merged`: a new adapter on the merged model (the start policy is that model, for free). `adapter`: go on with the adapter of
+    stage 2 on its own base, for cards that cannot hold the merged model and its rollouts. `auto`: merged if that fits."""
     lora: LoraSettings = LoraSettings(dropout=0.0)
     """Without dropout: the probabilities that are learnt from must be those that were drawn from."""
     rewards: RewardWeights = RewardWeights()
+    relevance: RelevanceSettings | None = None
+    """One more reward, from an embedding model or a judge behind an endpoint; off by default."""
+    vllm: bool = False
+    """Draw the replies with vLLM in this process (`pip install vllm`, an NVIDIA GPU, and the merged model in bf16): faster for
+    real models, needs room for a second copy of the weights."""
+    vllm_memory: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the GPU's memory that vLLM takes (None: 0.3)."""
     aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
     """`normalize_then_sum` (GDPO) scales each reward within its group before adding, so that no single one drowns the rest."""
     length_band: tuple[int, int] | None = None
@@ -184,9 +243,19 @@ class GrpoConfig(StageConfig):
     probes: int = Field(default=16, ge=1)
     """Held-out prompts with references kept for the parity check of the merge."""
     save_steps: int = Field(default=20, ge=1)
+    report_to: Annotated[tuple[Tracker, ...], RunOnly()] = ()
+    """Trackers beside metrics.jsonl: tensorboard, trackio, wandb."""
 
     @model_validator(mode="after")
     def _divides(self) -> GrpoConfig:
+        if self.vllm and (self.precision != "bf16" or self.start == "adapter"):
+            raise ValueError("vllm: true needs precision: bf16 and start: merged; vLLM cannot take over 4-bit weights while they train")
+        if not self.vllm and self.vllm_memory is not None:
+            raise ValueError("vllm_memory has no effect without vllm: true")
+        if self.start == "merged" and self.precision == "nf4":
+            raise ValueError(
+                "start: merged with precision: nf4 rounds the merged model a second time. Set precision: bf16 or start: adapter"
+            )
         total = self.prompts_per_step * self.num_generations
         if total % self.micro_batch:
             raise ValueError(f"micro_batch {self.micro_batch} must divide prompts_per_step x num_generations = {total}")

@@ -1,15 +1,14 @@
 """GRPO: reinforcement learning on the merged model, with rewards that are pure functions of the text.
 
-The story of `train_grpo`: bound the prompts, put a new float32 adapter on the merged bf16 model (the model without the
-adapter is the reference policy), draw groups of replies at temperature 1, score them, push up what is better than its
-group, save the adapter. A run that has collapsed is stopped with the reason.
+The story of `train_grpo`: choose the start (`rplab.llm.grpo_start`), bound the prompts, draw groups of replies at
+temperature 1, score them, push up what is better than its group, save the adapter. A run that has collapsed is stopped
+with the reason.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,28 +18,25 @@ import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, PrinterCallback
-from trl.trainer import grpo_trainer as grpo_module
-from trl.trainer.grpo_config import GRPOConfig as TrlGrpoConfig
-from trl.trainer.grpo_trainer import GRPOTrainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
 from rplab.character import Register
 from rplab.errors import DataError, TrainingError
 from rplab.jsonl import write_rows
-from rplab.llm.adapter import lora_config, save_adapter, to_float32
-from rplab.llm.attention import packed_forward
+from rplab.llm.adapter import kept_adapters, lora_config, save_adapter, to_float32
 from rplab.llm.bootstrap import difference_interval
 from rplab.llm.callbacks import CollapseDetector, MetricsFile, StageCallback
 from rplab.llm.checkpoint import latest_checkpoint
 from rplab.llm.config import GrpoConfig
-from rplab.llm.hooks import LabHooks, shared_arguments
+from rplab.llm.grpo_start import Start, choose_start
+from rplab.llm.grpo_trainer import LabGrpoTrainer, trainer_arguments
 from rplab.llm.lineage import Lineage, model_fingerprint, write_lineage
-from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_libraries
+from rplab.llm.precision import load_tokenizer, quiet_libraries
+from rplab.llm.relevance import make_relevance
 from rplab.llm.rewards import TERMS, RewardContext, context_from_row, length_band, score, total
-from rplab.llm.rollouts import draw_replies
 from rplab.llm.rows import Drop, Loaded, Messages, check_messages, load_rows, view_path, without_oldest_exchange
 from rplab.llm.samples import SampleFile
-from rplab.llm.shared_prefix import share_prefixes, spread
+from rplab.llm.sft_trainer import tracker_callbacks
 from rplab.llm.template import encode_prompt, end_id, pad_id, render, template_hash
 from rplab.stage import StageContext, Stats
 
@@ -61,69 +57,12 @@ class PromptRow:
     reference: str
 
 
-class LabGrpoTrainer(LabHooks, GRPOTrainer):
-    """TRL's trainer with the lab's hooks, and with each prompt read once for all its replies."""
-
-    def _generate_single_turn(self, prompt_ids: list[list[int]], *arguments: Any, **options: Any) -> tuple[list[list[int]], Any]:
-        """Draw the replies of a step (`rplab.llm.rollouts`), or let vLLM do it."""
-        if self.use_vllm:
-            return super()._generate_single_turn(prompt_ids, *arguments, **options)
-        model: Any = self.accelerator.unwrap_model(self.model_wrapped)
-        was_training = model.training
-        model.eval()
-        try:
-            with self.accelerator.autocast():
-                replies = draw_replies(model, prompt_ids, self.max_completion_length, self.eos_token_ids, pad_id(self._tokenizer))
-        finally:
-            model.train(was_training)
-        return replies, None
-
-    def _prepare_inputs(self, generation_batch: Any) -> Any:
-        """Return the next micro-batch as TRL does, but with the replies of a group side by side: they share their prompt.
-
-        TRL shuffles them; with the loss normalised over all tokens of the step (`dapo`) the order changes no gradient.
-        """
-        with _unshuffled():
-            return super()._prepare_inputs(generation_batch)
-
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: torch.nn.Module,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        **_: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """Return log probabilities and entropies of the reply tokens, both (rows, `logits_to_keep`)."""
-        scores: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for ids, mask in zip(input_ids.split(batch_size or len(input_ids)), attention_mask.split(batch_size or len(input_ids)), strict=True):
-            shared = share_prefixes(ids, mask, logits_to_keep)
-            with self.accelerator.autocast(), packed_forward():
-                outputs = model(**shared.inputs, fused_lm_head=True)
-            shape = (len(ids), logits_to_keep)
-            scores.append((spread(outputs.log_probs, shared, shape), spread(outputs.entropy, shared, shape)))
-        return torch.cat([score[0] for score in scores]), torch.cat([score[1] for score in scores]), None
-
-
-@contextmanager
-def _unshuffled() -> Generator[None]:
-    """Make TRL leave the rows of a generation batch in order."""
-    name = "shuffle_sequence_dict"
-    original = getattr(grpo_module, name)
-    setattr(grpo_module, name, lambda batch: batch)
-    try:
-        yield
-    finally:
-        setattr(grpo_module, name, original)
-
-
 def train_grpo(config: GrpoConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
     """Train an adapter by reinforcement.
 
     Args:
         config: Settings.
-        inputs: `model` (merged) and `dataset`.
+        inputs: `model` (merged) and `dataset`; `base` and `adapter` (stage 2) for `start: adapter`.
         context: Writes adapter/ (PEFT + lineage.json), completions.jsonl, probe.jsonl and logs/metrics.jsonl.
 
     Returns:
@@ -136,13 +75,13 @@ def train_grpo(config: GrpoConfig, inputs: Mapping[str, Path], context: StageCon
         StageInterrupted: Stopped on request, after a checkpoint.
     """
     quiet_libraries()
-    folder = model_folder(inputs["model"])
-    tokenizer = load_tokenizer(folder)
+    start = choose_start(config, inputs)
+    tokenizer = load_tokenizer(start.folder)
     train = load_prompts(view_path(inputs["dataset"], "grpo", "train"), tokenizer, config)
     held = load_prompts(view_path(inputs["dataset"], "grpo", "eval"), tokenizer, config)
     samples = SampleFile(context, config.logged_completions, config.max_steps)
     metrics = MetricsFile(context)
-    trainer, callback = build_trainer(config, folder, tokenizer, train.rows, samples, metrics, context)
+    trainer, callback = build_trainer(config, start, tokenizer, train.rows, samples, metrics, context)
 
     found = latest_checkpoint(context.resume / "checkpoints")
     metrics.rewind(found[0] if found else 0)
@@ -157,18 +96,19 @@ def train_grpo(config: GrpoConfig, inputs: Mapping[str, Path], context: StageCon
     save_adapter(trainer.model, context.out / "adapter")
     lineage = Lineage(
         stage="grpo",
-        base=model_fingerprint(folder),
-        precision=config.precision,
+        base=model_fingerprint(start.folder),
+        precision=start.precision,
         template=template_hash(str(tokenizer.chat_template)),
         data=train.digest,
         steps=trainer.state.global_step,
+        parent=start.parent,
     )
     write_lineage(context.out / "adapter", lineage)
     dialogues = ([*row.messages, {"role": "assistant", "content": row.reference}] for row in held.rows[: config.probes])
     write_rows(context.out / "probe.jsonl", ({"text": render(tokenizer, dialogue)} for dialogue in dialogues))
     samples.publish()
     metrics.publish()
-    return {"train_rows": train.tally.as_stats(), **reward_stats(trainer.state.log_history, config.seed)}
+    return {"start": start.kind, "train_rows": train.tally.as_stats(), **reward_stats(trainer.state.log_history, config.seed)}
 
 
 def load_prompts(path: Path, tokenizer: PreTrainedTokenizerBase, config: GrpoConfig) -> Loaded[PromptRow]:
@@ -210,7 +150,7 @@ def check_prompt(row: dict[str, Any]) -> Messages | Drop:
 
 def build_trainer(
     config: GrpoConfig,
-    folder: Path,
+    start: Start,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[PromptRow],
     samples: SampleFile,
@@ -218,62 +158,33 @@ def build_trainer(
     context: StageContext,
 ) -> tuple[LabGrpoTrainer, StageCallback]:
     """Build the trainer: model, new adapter, rewards, callbacks."""
-    model = load_model(folder, config.precision)
+    model = start.load()
     callback = StageCallback(context, metrics, "grpo")
+    trackers = tracker_callbacks(config.report_to, context.resume / "tensorboard")
     weights = config.rewards.model_dump()
+    if config.relevance is not None:
+        weights["relevance"] = config.relevance.weight
     scale = sum(weights.values())
-    trainer = LabGrpoTrainer(
-        model=model,
-        reward_funcs=reward_functions(config, tokenizer, samples),  # type: ignore[arg-type]
-        args=trainer_arguments(config, context.resume / "checkpoints", [weights[name] / scale for name in TERMS]),
-        train_dataset=Dataset.from_list([{"prompt": row.messages, "context": asdict(row.context)} for row in rows]),
-        processing_class=tokenizer,
-        callbacks=[callback, CollapseDetector(config.collapse_steps)],
-        peft_config=lora_config(model, config.lora),
-    )
+    functions = reward_functions(config, tokenizer, samples)
+    arguments = trainer_arguments(config, context.resume / "checkpoints", [weights[function.__name__] / scale for function in functions])
+    with kept_adapters(model):
+        trainer = LabGrpoTrainer(
+            model=model,  # type: ignore[arg-type]
+            reward_funcs=functions,  # type: ignore[arg-type]
+            args=arguments,
+            train_dataset=Dataset.from_list([{"prompt": row.messages, "context": asdict(row.context)} for row in rows]),
+            processing_class=tokenizer,
+            callbacks=[callback, CollapseDetector(config.collapse_steps), *trackers],
+            peft_config=lora_config(model, config.lora) if isinstance(model, PreTrainedModel) else None,
+        )
     trainer.remove_callback(PrinterCallback)
     assert isinstance(trainer.model, PeftModel)
     to_float32(trainer.model)
     return trainer, callback
 
 
-def trainer_arguments(config: GrpoConfig, checkpoints: Path, weights: list[float]) -> TrlGrpoConfig:
-    """Translate our settings into TRL's; what decides the gradient is spelt out, not left to TRL's defaults."""
-    replies = config.prompts_per_step * config.num_generations
-    return TrlGrpoConfig(
-        **shared_arguments(
-            config.optimiser,
-            config.precision,
-            checkpoints,
-            seed=config.seed,
-            save_steps=config.save_steps,
-            activation_checkpointing=config.activation_checkpointing,
-        ),
-        max_steps=config.max_steps,
-        per_device_train_batch_size=config.micro_batch,
-        gradient_accumulation_steps=replies // config.micro_batch,
-        generation_batch_size=replies,
-        num_generations=config.num_generations,
-        max_completion_length=config.max_completion_tokens,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=0,
-        repetition_penalty=1.0,
-        beta=config.beta,
-        epsilon=config.epsilon,
-        num_iterations=1,
-        loss_type="dapo",
-        scale_rewards="group",
-        reward_weights=weights,
-        multi_objective_aggregation=config.aggregation,
-        mask_truncated_completions=False,
-        use_vllm=False,
-        log_completions=False,
-    )
-
-
 def reward_functions(config: GrpoConfig, tokenizer: PreTrainedTokenizerBase, samples: SampleFile) -> list[RewardFunction]:
-    """Return one TRL reward function a term, so that each is logged and can be scaled by itself.
+    """Return one TRL reward function a term (and `relevance` where set), so that each is logged and can be scaled by itself.
 
     They read the tokens, not TRL's text: that has lost the special tokens, and a reply full of them would look clean.
     """
@@ -295,7 +206,15 @@ def reward_functions(config: GrpoConfig, tokenizer: PreTrainedTokenizerBase, sam
         reward.__name__ = name
         return reward
 
-    return [reward_function(name, keeps_samples=index == 0) for index, name in enumerate(TERMS)]
+    functions = [reward_function(name, keeps_samples=index == 0) for index, name in enumerate(TERMS)]
+    if config.relevance is not None:
+        ask = make_relevance(config.relevance)
+
+        def relevance(completion_ids: list[list[int]], context: list[dict[str, Any]], **_: Any) -> list[float]:
+            return ask([columns["user"] for columns in context], [text_of(ids) for ids in completion_ids])
+
+        functions.append(relevance)
+    return functions
 
 
 def _context(columns: dict[str, Any]) -> RewardContext:

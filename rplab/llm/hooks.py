@@ -12,7 +12,7 @@ Every place has a numeric test; look here first when TRL is upgraded.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,11 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer import utils as trl_utils
 
-from rplab.errors import TrainingError
+from rplab.errors import ConfigError, TrainingError
 from rplab.llm.adapter import copy_adapter_weights, low_precision_adapters, save_adapter
 from rplab.llm.attention import packed_forward
 from rplab.llm.checkpoint import STAGING, publish_checkpoint
-from rplab.llm.config import OptimiserSettings, Precision
+from rplab.llm.config import OptimiserSettings, Precision, Tracker
 
 if TYPE_CHECKING:
     _Base = Trainer
@@ -53,12 +53,25 @@ _score_learnt_positions_only()
 
 
 def shared_arguments(
-    optimiser: OptimiserSettings, precision: Precision, checkpoints: Path, *, seed: int, save_steps: int, activation_checkpointing: bool
+    optimiser: OptimiserSettings,
+    precision: Precision,
+    checkpoints: Path,
+    *,
+    seed: int,
+    save_steps: int,
+    activation_checkpointing: bool,
+    report_to: Sequence[Tracker] = (),
+    check_device: bool = True,
 ) -> dict[str, Any]:
     """Return what the SFT and GRPO trainers are both told.
 
     A name that the installed TRL does not know is a TypeError when the configuration is built; nothing is dropped.
+
+    Raises:
+        ConfigError: The optimiser does not run on this machine.
     """
+    if check_device and optimiser.algorithm == "paged_adamw_8bit" and not torch.cuda.is_available():
+        raise ConfigError("optimiser.algorithm: paged_adamw_8bit needs an NVIDIA GPU. Set optimiser.algorithm: adamw")
     known = TrainingArguments.__dataclass_fields__
     checkpointing = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
     return {
@@ -68,13 +81,13 @@ def shared_arguments(
         "warmup_steps": optimiser.warmup,  # below 1: a share of all steps
         "weight_decay": optimiser.weight_decay,
         "max_grad_norm": optimiser.max_grad_norm,
-        "optim": "adamw_torch_fused",
+        "optim": "adamw_torch_fused" if optimiser.algorithm == "adamw" else optimiser.algorithm,
         "bf16": precision != "fp32",
         "use_cpu": not torch.cuda.is_available(),
         "save_strategy": "steps",
         "save_steps": save_steps,
         "logging_steps": 1,
-        "report_to": "none",
+        "report_to": [name for name in report_to if name != "tensorboard"] or "none",
         "disable_tqdm": True,
         "seed": seed,
         "data_seed": seed,
@@ -96,14 +109,19 @@ class LabHooks(_Base):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         root = Path(str(self.args.output_dir))
         staging = root / STAGING
-        shutil.rmtree(staging, ignore_errors=True)
+        if self.is_world_process_zero():
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
         self._staging = str(staging)
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self._staging = None
         step = self.state.global_step
-        publish_checkpoint(staging / f"{PREFIX_CHECKPOINT_DIR}-{step}", root, step)
+        self.accelerator.wait_for_everyone()  # every process has written its random state
+        if self.is_world_process_zero():
+            publish_checkpoint(staging / f"{PREFIX_CHECKPOINT_DIR}-{step}", root, step)
+        self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002
         assert isinstance(self.model, PeftModel)

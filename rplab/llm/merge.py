@@ -52,7 +52,8 @@ def merge_adapter(config: MergeConfig, inputs: Mapping[str, Path], context: Stag
 
     Args:
         config: The gate.
-        inputs: `base` (the model that the adapter was trained on) and `adapter`.
+        inputs: `base` (the model that the adapter was trained on) and `adapter`; with `other_base` the adapter may belong to
+            that one instead (GRPO that went on with the adapter of stage 2).
         context: Writes model/ (self-contained Hugging Face folder) and parity.json.
 
     Returns:
@@ -63,8 +64,9 @@ def merge_adapter(config: MergeConfig, inputs: Mapping[str, Path], context: Stag
         TrainingError: The merged model is not the trained one.
     """
     quiet_libraries()
-    base, adapter = model_folder(inputs["base"]), adapter_folder(inputs["adapter"])
+    adapter = adapter_folder(inputs["adapter"])
     lineage = read_lineage(adapter)
+    base = _base_of(lineage, inputs)
     tokenizer = load_tokenizer(base)
     probes = read_probes(inputs["adapter"] / "probe.jsonl", tokenizer, config)
 
@@ -90,6 +92,15 @@ def merge_adapter(config: MergeConfig, inputs: Mapping[str, Path], context: Stag
         )
     context.progress(4, 4, "merge: same model")
     return {**report, "layers": num_changed, "fingerprint": model_fingerprint(target)}
+
+
+def _base_of(lineage: Lineage, inputs: Mapping[str, Path]) -> Path:
+    """Return the base that an adapter belongs to; when it is neither, the one that the check names."""
+    base = model_folder(inputs["base"])
+    if "other_base" in inputs and model_fingerprint(base) != lineage.base:
+        other = model_folder(inputs["other_base"])
+        return other if model_fingerprint(other) == lineage.base else base
+    return base
 
 
 def read_probes(path: Path, tokenizer: PreTrainedTokenizerBase, config: MergeConfig) -> list[list[int]]:

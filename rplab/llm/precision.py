@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from rplab.errors import ModelError
 from rplab.llm import attention
-from rplab.llm.config import Precision
+from rplab.llm.config import Attention, Precision
 from rplab.llm.model_folder import check_model_folder
 from rplab.llm.template import END_OF_TEXT, TURN_END, check_vocabulary, end_id, install_template, pad_id
 
@@ -94,13 +94,13 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     tokenizer.save_pretrained(str(folder))
 
 
-def load_model(folder: Path, precision: Precision, attention_name: str = "varlen") -> PreTrainedModel:
+def load_model(folder: Path, precision: Precision, attention_name: Attention = "varlen") -> PreTrainedModel:
     """Load a causal language model with frozen weights, on the accelerator when there is one.
 
     Args:
         folder: Hugging Face folder.
         precision: Number format of the weights; the computation of `nf4` and `bf16` is bfloat16.
-        attention_name: `varlen` or `sdpa`.
+        attention_name: See `rplab.llm.attention.implementation`.
 
     Raises:
         ModelError: It cannot be read.

@@ -105,9 +105,12 @@ def pretrain(
         label: Name in progress lines and errors.
 
     Raises:
+        ConfigError: A setting that would have no effect.
         TrainingError: The loss is no number.
         StageInterrupted: Stopped on request, after a checkpoint.
     """
+    if settings.optimiser.algorithm != "adamw":
+        raise ConfigError(f"{label}: optimiser.algorithm has no effect when all weights are trained. Leave it out")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)  # type: ignore[arg-type]
     model.train()

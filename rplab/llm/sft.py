@@ -9,17 +9,17 @@ with the same bytes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, PrinterCallback
-from trl.trainer.sft_config import SFTConfig as TrlSftConfig
-from trl.trainer.sft_trainer import SFTTrainer
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 
 from rplab.errors import ConfigError, TrainingError
 from rplab.jsonl import write_rows
@@ -28,10 +28,12 @@ from rplab.llm.callbacks import MetricsFile, StageCallback
 from rplab.llm.checkpoint import latest_checkpoint
 from rplab.llm.config import LoraSettings, SftConfig
 from rplab.llm.heldout import HeldOut, gain_interval, measure_loss
-from rplab.llm.hooks import LabHooks, shared_arguments
 from rplab.llm.lineage import Lineage, check_base, model_fingerprint, read_lineage, write_lineage
+from rplab.llm.memory import estimate_training, lower_memory, read_shape, refuse_without_room
 from rplab.llm.precision import load_model, load_tokenizer, model_folder, quiet_libraries
+from rplab.llm.progress_eval import BestAdapter, ProgressEval, SampleReplies
 from rplab.llm.rows import Loaded, Messages, check_dialogue, file_digest, load_rows, view_path, without_last_exchange
+from rplab.llm.sft_trainer import LabSftTrainer, tracker_callbacks, trainer_arguments
 from rplab.llm.template import Example, encode_dialogue, pad_id, render, template_hash
 from rplab.stage import StageContext, Stats
 
@@ -57,15 +59,6 @@ class Fit:
     before: HeldOut
     after: HeldOut
     stats: Stats
-
-
-class LabSftTrainer(LabHooks, SFTTrainer):
-    """TRL's trainer with the lab's hooks."""
-
-    def resume_counters(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Go on counting tokens where the metrics of an interrupted run end; TRL starts again at 0."""
-        if rows:
-            self._total_train_tokens = int(rows[-1]["num_tokens"])
 
 
 def train_sft(config: SftConfig, inputs: Mapping[str, Path], context: StageContext) -> Stats:
@@ -101,6 +94,7 @@ def train_sft(config: SftConfig, inputs: Mapping[str, Path], context: StageConte
         config,
         context,
         label=config.view,
+        prompts=[dialogue.messages for dialogue in held.rows[: config.sample_prompts]],
     )
 
     save_adapter(model, context.out / "adapter")
@@ -139,6 +133,7 @@ def adapted_model(config: SftConfig, base: Path, adapter: Path | None) -> tuple[
         ModelError: The adapter belongs to another base.
         ConfigError: `lora` or `precision` differ from those of the adapter that is continued.
     """
+    check_memory(config, base)
     if adapter is None:
         model = load_model(base, config.precision, config.attention)
         return new_adapter(model, config.lora or LoraSettings(), config.seed), None
@@ -156,6 +151,26 @@ def adapted_model(config: SftConfig, base: Path, adapter: Path | None) -> tuple[
     return load_adapter(model, folder, trainable=True), file_digest(folder / ADAPTER_WEIGHTS)
 
 
+def check_memory(config: SftConfig, base: Path) -> None:
+    """Refuse a run that cannot fit before the weights are loaded.
+
+    Raises:
+        TrainingError: The frozen weights and the adapter alone are larger than the free memory.
+    """
+    estimate = estimate_training(
+        read_shape(base),
+        config.precision,
+        config.lora or LoraSettings(),
+        config.optimiser,
+        tokens=config.max_length * config.rows_per_step,
+        checkpointing=config.activation_checkpointing,
+    )
+    advice = lower_memory(
+        checkpointing=config.activation_checkpointing, precision=config.precision, max_length=config.max_length, rows=config.rows_per_step
+    )
+    refuse_without_room(estimate, config.view, advice)
+
+
 def fit_adapter(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -165,8 +180,9 @@ def fit_adapter(
     context: StageContext,
     *,
     label: str,
+    prompts: Sequence[Messages] = (),
 ) -> Fit:
-    """Train the adapter of `model` in place; resumes from `context.resume`.
+    """Train the adapter of `model` in place; resumes from `context.resume`. With `eval_steps` the best adapter stays.
 
     Args:
         model: Frozen base with a trainable adapter.
@@ -176,15 +192,23 @@ def fit_adapter(
         config: Settings.
         context: Progress, stop, checkpoints, metrics.
         label: Name in progress lines.
+        prompts: Held-out dialogues whose first reply is sampled as training goes on.
 
     Raises:
         TrainingError: The loss is no number, or memory is short.
         StageInterrupted: Stopped on request, after a checkpoint.
     """
     padding = pad_id(tokenizer)
-    before = measure_loss(model, held, padding)
+    with advice_when_out_of_memory(label, config):
+        before = measure_loss(model, held, padding)
     metrics = MetricsFile(context)
     callback = StageCallback(context, metrics, label)
+    samples = SampleReplies(context, tokenizer, prompts, config.sample_tokens, config.seed)
+    best = BestAdapter(context)
+    callbacks: list[TrainerCallback] = [callback, *tracker_callbacks(config.report_to, context.resume / "tensorboard")]
+    if config.eval_steps is not None:
+        measure = partial(_mean_loss, model, held, padding)
+        callbacks.append(ProgressEval(config.eval_steps, measure, best, samples, metrics, label))
     rows = Dataset.from_list([{"input_ids": example.input_ids, "labels": example.labels} for example in train])
     with kept_adapters(model):
         trainer = LabSftTrainer(
@@ -192,46 +216,55 @@ def fit_adapter(
             args=trainer_arguments(config, context.resume / "checkpoints"),
             train_dataset=rows,
             processing_class=tokenizer,
-            callbacks=[callback],
+            callbacks=callbacks,
         )
     trainer.remove_callback(PrinterCallback)
     found = latest_checkpoint(context.resume / "checkpoints")
     trainer.resume_counters(metrics.rewind(found[0] if found else 0))
+    for file in (best, samples):
+        file.rewind(found[0] if found else 0)
     if found:
         logger.info("%s: going on from step %d", label, found[0])
-    try:
+    with advice_when_out_of_memory(label, config):
         trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"{label}: out of memory. Lower max_length ({config.max_length}) or rows_per_step ({config.rows_per_step}), "
-            "set activation_checkpointing: true or precision: nf4; the last checkpoint is kept"
-        ) from error
     if callback.stopped:
         context.check_stop()
     after = measure_loss(model, held, padding)
+    after, kept = _keep_best(model, best, after, trainer.state.global_step, partial(measure_loss, model, held, padding))
+    samples.add(model, trainer.state.global_step)
+    samples.publish()
     metrics.publish()
-    return Fit(trainer.state.global_step, before, after, _stats(trainer, train, before, after, config))
+    return Fit(trainer.state.global_step, before, after, _stats(trainer, train, before, after, config) | {"best_step": kept})
 
 
-def trainer_arguments(config: SftConfig, checkpoints: Path) -> TrlSftConfig:
-    """Translate our settings into TRL's."""
-    return TrlSftConfig(
-        **shared_arguments(
-            config.optimiser,
-            config.precision,
-            checkpoints,
-            seed=config.seed,
-            save_steps=config.save_steps,
-            activation_checkpointing=config.activation_checkpointing,
-        ),
-        per_device_train_batch_size=config.rows_per_step,
-        gradient_accumulation_steps=config.accumulation_steps,
-        num_train_epochs=config.epochs,
-        max_steps=config.max_steps or -1,
-        packing=config.packing,
-        packing_strategy="bfd",
-        max_length=config.max_length if config.packing else None,
-    )
+def _mean_loss(model: PeftModel, held: Sequence[Example], padding: int) -> float:
+    return measure_loss(model, held, padding).mean
+
+
+def _keep_best(model: PeftModel, best: BestAdapter, last: HeldOut, step: int, measure: Callable[[], HeldOut]) -> tuple[HeldOut, int]:
+    """Return the held-out loss and the step of the adapter that stays: the best measured one, or that of the last step."""
+    record = best.record()
+    if record is None or last.mean <= record["loss"]:
+        return last, step
+    best.restore(model)
+    return measure(), int(record["step"])
+
+
+@contextmanager
+def advice_when_out_of_memory(label: str, config: SftConfig) -> Generator[None]:
+    """Turn running out of memory into what to lower."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        advice = lower_memory(
+            checkpointing=config.activation_checkpointing,
+            precision=config.precision,
+            max_length=config.max_length,
+            rows=config.rows_per_step,
+        )
+        raise TrainingError(f"{label}: out of memory. Set {advice}. The last checkpoint is kept: run again to go on") from error
 
 
 def _stats(trainer: LabSftTrainer, train: Sequence[Example], before: HeldOut, after: HeldOut, config: SftConfig) -> Stats:

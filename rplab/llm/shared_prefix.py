@@ -18,6 +18,10 @@ import torch
 from rplab.llm.attention import Prefixes
 from rplab.llm.template import IGNORED
 
+ROUND = 128
+"""Rows are filled up to a multiple of this: the libraries beneath keep code and buffers for every length that they meet (on
+a CPU 40 MiB a length, measured)."""
+
 
 @dataclass
 class _Row:
@@ -81,6 +85,8 @@ def share_prefixes(ids: torch.Tensor, mask: torch.Tensor, num_reply_columns: int
             reply = [row[border + column] for column in columns]
             packed.add([last, *reply], [IGNORED, *reply], prefix)
             source += [(index, column) for column in columns]
+    if filler := -len(packed.ids) % ROUND:
+        packed.add([0] * filler, [IGNORED] * filler, None)
     device = ids.device
     borders = [torch.tensor(values, dtype=torch.int32, device=device) for values in (packed.borders_q, packed.borders_k)]
     inputs = {

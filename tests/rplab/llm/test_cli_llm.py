@@ -99,3 +99,14 @@ def test_bad_usage_says_what_to_do(rplab, capsys, tmp_path, toy, tiny, arguments
     assert code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_of_a_preset_reports_without_training(rplab, capsys, toy, tiny):
+    code = rplab("sft", "--base", str(tiny), "--dataset", str(toy), "--preset", "single-16gb", "--dry-run", "--json")
+
+    assert code == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["dry_run"]
+    assert report["stats"]["train_rows"]["kept"] == 240
+    assert rplab("sft", "--base", str(tiny), "--dataset", str(toy)) != 0
+    assert "--out FOLDER" in capsys.readouterr().err

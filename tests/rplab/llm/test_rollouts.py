@@ -58,7 +58,8 @@ def test_replies_that_share_their_prompt_score_as_they_do_alone(model):
         together = model(**shared.inputs, fused_lm_head=True)
     scores = spread(together.log_probs, shared, (len(ids), columns))
 
-    assert shared.inputs["input_ids"].shape[1] == 4 + 3 * 1 + 8 + 1 + 2 * 1 + 4 + 1 + 2
+    assert len(shared.source) == sum(map(len, REPLIES))
+    assert shared.inputs["cu_seq_lens_q"].tolist()[-2] == 4 + 3 * 1 + 8 + 1 + 2 * 1 + 4 + 1 + 2
     assert torch.allclose(scores, wanted, atol=1e-5)
     weights = torch.linspace(-1, 1, wanted.numel()).view_as(wanted)
     assert torch.allclose(gradient(model, (scores * weights).sum()), gradient(model, (wanted * weights).sum()), atol=1e-4)
