@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from rplab.play.engines import PromptUsage
-from rplab.play.history import Exchange, build_messages
+from rplab.play.history import Exchange
 
 RATE = 8000
 REPLY = '사야는 고개를 들었다.\n"왔구나. 비가 와서 못 오는 줄 알았어. 앉아."'
@@ -117,8 +117,8 @@ class Voice:
 class Notebook:
     """A chronicle in memory, without budget and memory: prompts are the system text and the last exchanges."""
 
-    def __init__(self, system="너는 사야다.", most=10**9):
-        self.system, self.most = system, most
+    def __init__(self, system="너는 사야다."):
+        self.system = system
         self.nodes = []
         self.head = None
         self.outcomes = {}
@@ -138,9 +138,13 @@ class Notebook:
     def attempt(self):
         return sum(parent == self.head for parent, _, _ in self.nodes)
 
+    def _messages(self, exchanges, user):
+        pairs = [({"role": "user", "content": e.user}, {"role": "assistant", "content": e.reply}) for e in exchanges]
+        return [{"role": "system", "content": self.system}, *(m for pair in pairs for m in pair), {"role": "user", "content": user}]
+
     def compose(self, user, count, room):
         kept = list(self.exchanges)
-        while count(messages := build_messages(self.system, kept, user)) > room:
+        while count(messages := self._messages(kept, user)) > room:
             if not kept:
                 return None
             kept = kept[max(1, len(kept) // 3) :]
