@@ -56,6 +56,8 @@ class TranslatorGates(StageConfig):
     """Share of translations that the model ended by itself."""
     min_politeness_rate: float = Field(default=0.8, ge=0, le=1)
     """Share of clearly polite or casual Korean lines whose Japanese has the same level."""
+    min_shipped_chrfpp: float = Field(default=0.0, ge=0, le=100)
+    """chrF++ on the shipped held-out set. No limit by default: a tiny base that knows only its data set's words cannot do it."""
 
 
 class TranslatorEvalConfig(StageConfig):
@@ -63,6 +65,8 @@ class TranslatorEvalConfig(StageConfig):
 
     num_pairs: int = Field(default=200, ge=1)
     """Held-out pairs; when the evaluation file has fewer, all are used and the report says so."""
+    num_shipped: int = Field(default=1000, ge=0)
+    """Lines of the shipped held-out set (`heldout.yaml`, 212 lines that no generator wrote) that are translated as well; 0 = none."""
     max_new_tokens: int = Field(default=128, ge=1, le=2048)
     batch_size: int = Field(default=32, ge=1)
     precision: InferencePrecision = "auto"
