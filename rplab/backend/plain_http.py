@@ -9,6 +9,7 @@ asked for.
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 from urllib.parse import urlsplit
 
 from rplab.backend.transport import Reply, TransportFault
@@ -129,8 +130,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
         self._everyone.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -7,11 +7,12 @@ meta talk, a line without a recognisable speech level is no mismatch.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 
 from rplab.character import Register
 from rplab.dialogue.pack_tables import Side
-from rplab.dialogue.turn import LINE_LABEL, OWNED_LABEL, Turn, TurnContext, is_quote, sentences, split_turn
+from rplab.dialogue.turn import LINE_LABEL, OWNED_LABEL, Turn, TurnContext, is_quote, split_turn
 from rplab.text.korean import final_consonant, find_broken_hangul, find_leaks, korean_share, name_pattern
 from rplab.text.repetition import echo_share, fold, ngram_overlap
 from rplab.text.speech_level import Level, speech_level
@@ -35,12 +36,21 @@ _DANGLING = re.compile(
     r"(?:을|를|은|는|의|와|과|에게|에게서|에서|으로|까지|부터|처럼|보다|그리고|하지만|그래서|그런데|그러나|때문에|면서|는데도|려고)$"
 )
 _SILENT = re.compile(r"[\s.…·,!?~-]*")
+LOOP_TIMES = 5
 _LOOP = re.compile(r"([가-힣]{1,6}[ ,]?)\1{4,}")
+_FORBIDDEN = re.compile(r"[()*]")
 _UNDER_AGE = r"(?:(?<!\d)1?\d|열\s?(?:한|두|세|네|다섯|여섯|일곱|여덟|아홉)?|(?<![가-힣])(?:다섯|여섯|일곱|여덟|아홉))"
 _AGE_CUE = re.compile(
     r"초등학생|중학생|고등학생|초등학교|중학교|고등학교|여고생|남고생|여중생|남중생|미성년|유치원생|"
     rf"{_UNDER_AGE}\s?살(?!\s?(?:차이|위|아래|연상|연하|많|어리|가량 차이))"
 )
+_AGE_HINTS = ("살", "학생", "학교", "여고", "남고", "여중", "남중", "미성년", "유치원")
+_META_HINTS = (
+    *("시나리오북", "프롬프트", "랭그래프", "선택지", "다음 장면", "장면 전환", "시스템", "가이드라인"),
+    *("언어 모델", "이번 턴", "고칠 점", "어시스턴트"),
+)
+_POLICY_HINTS = ("관계 상태", "단계", "장면", "플레이어")
+"""One of them stands in whatever the pattern of the same name finds, Latin letters aside: looked for first, since it is cheap."""
 LIMIT_CHARS: dict[Side, int] = {"user": 220, "asst": 260, "crisis": 320}
 """Longest turn that is no run-away, in characters; the prompts ask for much less."""
 MIN_NARRATION_CHARS = 6
@@ -58,7 +68,7 @@ def _empty(turn: Turn) -> bool:
 
 
 def _age_cue(turn: Turn) -> bool:
-    return bool(_AGE_CUE.search(turn.text))
+    return any(map(turn.text.__contains__, _AGE_HINTS)) and bool(_AGE_CUE.search(turn.text))
 
 
 def _line_labels(turn: Turn) -> bool:
@@ -66,11 +76,11 @@ def _line_labels(turn: Turn) -> bool:
 
 
 def _forbidden_chars(turn: Turn) -> bool:
-    return bool(re.search(r"[()*]", turn.text))
+    return not turn.is_ordinary and bool(_FORBIDDEN.search(turn.text))
 
 
 def _speaker_label(turn: Turn) -> bool:
-    return bool(_LABEL.search(_CLOCK.sub("", turn.text)))
+    return not turn.is_ordinary and bool(_LABEL.search(_CLOCK.sub("", turn.text)))
 
 
 def _unbalanced_quotes(turn: Turn) -> bool:
@@ -78,10 +88,14 @@ def _unbalanced_quotes(turn: Turn) -> bool:
 
 
 def _meta(turn: Turn) -> bool:
+    if turn.is_ordinary and not any(map(turn.text.__contains__, _META_HINTS)):
+        return False
     return bool(_META.search(turn.text))
 
 
 def _policy_leak(turn: Turn) -> bool:
+    if turn.is_ordinary and not any(map(turn.text.__contains__, _POLICY_HINTS)):
+        return False
     return bool(_POLICY.search(turn.text))
 
 
@@ -118,7 +132,7 @@ def _silent(turn: Turn) -> bool:
 
 
 def _narr_formal(turn: Turn) -> bool:
-    return any(_POLITE_SENTENCE.search(sentence) for sentence in sentences(turn.narration))
+    return any(_POLITE_SENTENCE.search(sentence) for sentence in turn.narration_sentences)
 
 
 def _narr_too_short(turn: Turn) -> bool:
@@ -130,7 +144,7 @@ def _narr_subject(turn: Turn, context: TurnContext) -> bool:
 
 
 def _narr_not_plain(turn: Turn) -> bool:
-    return any(not sentence.rstrip(" .!…").endswith("다") for sentence in sentences(turn.narration))
+    return any(not sentence.rstrip(" .!…").endswith("다") for sentence in turn.narration_sentences)
 
 
 def _dialogue_numeric(turn: Turn) -> bool:
@@ -139,6 +153,8 @@ def _dialogue_numeric(turn: Turn) -> bool:
 
 def _dialogue_narration(turn: Turn, context: TurnContext) -> bool:
     """Narration in place of speech: the protagonist's own name as subject and a past tense in -다 at the end."""
+    if not turn.speech.startswith(context.protagonist):
+        return False
     named = name_pattern(context.protagonist).match(turn.speech)
     end = turn.speech.rstrip(" .!?…")
     return bool(named and named["particle"] in ("은", "는", "이", "가") and end.endswith("다") and final_consonant(end[:-1]) == SSANG_SIOT)
@@ -146,11 +162,15 @@ def _dialogue_narration(turn: Turn, context: TurnContext) -> bool:
 
 def _role_conflict(turn: Turn, context: TurnContext) -> bool:
     """The player's turn tells what the protagonist does."""
+    if not turn.narration.startswith(context.protagonist):
+        return False
     named = name_pattern(context.protagonist).match(turn.narration)
     return bool(named and named["particle"] in ("은", "는", "이", "가"))
 
 
 def _player_third_person(turn: Turn, context: TurnContext) -> bool:
+    if context.player not in turn.speech:
+        return False
     named = name_pattern(context.player).search(turn.speech)
     return bool(named and named["particle"] in ("은", "는", "이", "가", "을", "를", "에게"))
 
@@ -164,15 +184,20 @@ def _too_long(turn: Turn, context: TurnContext) -> bool:
 
 
 def _foreign_script(turn: Turn) -> bool:
-    return bool(find_leaks(turn.text)) or korean_share(turn.text) < 0.7
+    return not turn.is_ordinary and (bool(find_leaks(turn.text)) or korean_share(turn.text) < 0.7)
 
 
 def _broken_hangul(turn: Turn) -> bool:
-    return bool(find_broken_hangul(turn.text))
+    return not turn.is_ordinary and bool(find_broken_hangul(turn.text))
 
 
 def _degenerate(turn: Turn) -> bool:
-    return _LOOP.search(turn.text) is not None
+    return _may_loop(turn.text) and _LOOP.search(turn.text) is not None
+
+
+def _may_loop(text: str) -> bool:
+    """Return whether some letter comes as often as a loop of five needs: cheap, and rules out most turns."""
+    return any(count >= LOOP_TIMES and "가" <= char <= "힣" for char, count in Counter(text).items())
 
 
 def _speech_level(turn: Turn, context: TurnContext) -> bool:

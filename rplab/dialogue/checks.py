@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rplab.dialogue.check_functions import CONTEXT_CHECKS, TEXT_CHECKS, has_fault
+from rplab.dialogue.check_functions import CONTEXT_CHECKS, TEXT_CHECKS
 from rplab.dialogue.pack import Pack
 from rplab.dialogue.pack_tables import CheckRule
 from rplab.dialogue.turn import TurnContext, split_turn
@@ -38,7 +38,8 @@ def find_fault(text: str, context: TurnContext, rules: tuple[CheckRule, ...]) ->
     turn = split_turn(text)
     noted: list[Finding] = []
     for rule in rules:
-        if has_fault(rule.id, turn, context):
+        by_text = TEXT_CHECKS.get(rule.id)
+        if by_text(turn) if by_text is not None else CONTEXT_CHECKS[rule.id](turn, context):
             finding = Finding(rule, f"{context.side}_{rule.id}")
             if rule.policy != "accept":
                 return finding, tuple(noted)

@@ -17,7 +17,7 @@ from rplab.backend.base import ChatBackend, ChatResult
 from rplab.backend.open import open_backend
 from rplab.dialogue.checks import Finding, find_fault, verify_checks
 from rplab.dialogue.config import DialoguesConfig
-from rplab.dialogue.coverage import describe_dialogues
+from rplab.dialogue.coverage import describe_dialogues, write_coverage
 from rplab.dialogue.drive import NO_ANSWER, Asker, Outcome, Reject, Tally, answer_fault, drive, open_journal
 from rplab.dialogue.pacing import DialogueState, Facts, Intent, advance, draw_intent, gate_of, is_over, mode_of, start
 from rplab.dialogue.pack import Pack, load_pack
@@ -109,6 +109,7 @@ def generate_dialogues(config: DialoguesConfig, inputs: Mapping[str, Path], cont
     write_rows(context.out / "dialogues.jsonl", rows)
     write_rows(context.out / "partial.jsonl", (outcome.partial for outcome in outcomes if outcome.partial is not None))
     write_rows(context.out / "rejects.jsonl", (asdict(reject) for outcome in outcomes for reject in outcome.rejects))
+    write_coverage(context.out, pack)
     stats: Stats = {**tally.stats(), **describe_dialogues(rows), "usage": usage}
     write_report(context.out, "Dialogues", stats, [_show(row) for row in rows[:SHOWN_ROWS]])
     return stats
@@ -252,8 +253,8 @@ def _read_signals(result: ChatResult, pack: Pack) -> dict[str, int] | None:
 
 def _is_stalled(talk: Talk, before: list[str], now: list[str]) -> bool:
     """Return whether an exchange says little that the last one did not say."""
-    names = {talk.protagonist.name, talk.player.name}
-    words = {word for text in now for word in _WORD.findall(text) if not any(word.startswith(name) for name in names)}
+    names = (talk.protagonist.name, talk.player.name)
+    words = {word for text in now for word in _WORD.findall(text) if not word.startswith(names)}
     known = {word for text in before for word in _WORD.findall(text)}
     return not words or len(words & known) / len(words) >= talk.pack.pacing.stall_overlap
 

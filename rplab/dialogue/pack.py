@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -95,7 +95,12 @@ class Pack:
 
     def checks_for(self, side: Side) -> tuple[CheckRule, ...]:
         """Return the checks of one side, in order."""
-        return tuple(rule for rule in self.checks if side in rule.sides)
+        return self._checks_by_side[side]
+
+    @functools.cached_property
+    def _checks_by_side(self) -> dict[Side, tuple[CheckRule, ...]]:
+        sides: tuple[Side, ...] = get_args(Side)
+        return {side: tuple(rule for rule in self.checks if side in rule.sides) for side in sides}
 
 
 def pack_names() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import string
 from collections.abc import Mapping
 
@@ -22,15 +23,28 @@ def fill(template: str, /, **values: object) -> str:
     """Return the template with its places filled.
 
     Raises:
-        ConfigError: The template names something that is not given.
+        ConfigError: The template names something that is not given, or cannot be read.
     """
     try:
-        return template.format_map({name: Word(value) for name, value in values.items()})
-    except (KeyError, IndexError) as error:
+        return "".join(
+            literal if name is None else literal + (attach(str(values[name]), particle) if particle else str(values[name]))
+            for literal, name, particle in _parse(template)
+        )
+    except KeyError as error:
         known = ", ".join(sorted(values))
         raise ConfigError(
             f"prompts: no value is called {error} in {template[:60]!r}. Use one of: {known}; write a brace as {{{{ }}}}"
         ) from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse(template: str) -> tuple[tuple[str, str | None, str], ...]:
+    """Take a template apart, once: (text, name of the value after it or None, particle that the value takes)."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ConfigError(f"prompts: {template[:60]!r}: {error}. Write a brace as {{{{ }}}}") from None
+    return tuple((literal, name, (spec or "").partition("/")[0]) for literal, name, spec, _ in parts)
 
 
 def placeholders(template: str) -> set[str]:

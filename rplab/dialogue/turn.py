@@ -13,6 +13,8 @@ LINE_LABEL = re.compile(
     r"^\s*(?:\[[^\]\n]{1,20}\]|ACT\s*\d+\s*[:：]|\d+[.)]|(?:서술|대사|행동|반응|대답|지문)(?=\s|[:：]))\s*[:：]?\s*", re.IGNORECASE
 )
 OWNED_LABEL = re.compile(r"^\s*[^\s\"]{1,12}의\s(?:서술|대사|행동|반응|대답)\s*[:：]\s*")
+_OUT_OF_THE_ORDINARY = re.compile(r"[^가-힣0-9 \n\".,!?…~'-]")
+_SYLLABLE = re.compile(r"[가-힣]")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+")
 _POLICY_LINE = re.compile(r"^\s*(?:장르|시대|관계|흐름|신호|관계 상태|관계 단계|행동 단계|장면 허용)\s*[:：]?\s+\S{1,20}$")
 
@@ -28,6 +30,19 @@ class Turn:
     """Everything before the last line; empty when the turn is one line."""
     speech: str
     """The last line without its outer quotes."""
+
+    @functools.cached_property
+    def is_ordinary(self) -> bool:
+        """Whether there is Hangul, and nothing beside it but digits, blanks and common punctuation.
+
+        Most turns are so, and half of the checks have nothing to look for in them.
+        """
+        return _OUT_OF_THE_ORDINARY.search(self.text) is None and _SYLLABLE.search(self.text) is not None
+
+    @functools.cached_property
+    def narration_sentences(self) -> tuple[str, ...]:
+        """The sentences of the narration, stripped."""
+        return tuple(sentences(self.narration))
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,9 @@ def test_every_act_about_every_topic_has_lines_in_both_levels(genre):
         for level in ("c", "p"):
             scene = Scene(derive(1, genre, category.name), level, genre, ERAS[0], topic=category.nouns[0])
             for act in acts_of(category.group):
-                scene.draw(scene.bank("open", act))
+                scene.draw(*scene.banks("open", act))
                 for polarity in ("pos", "neg"):
-                    scene.draw(scene.bank("re", "tell" if act == "news" else act, polarity))
+                    scene.draw(*scene.banks("re", "tell" if act == "news" else act, polarity))
             assert {"ask", "tell", "doubt", "resolve", "after", "news"} <= acts_of(category.group)
 
 
