@@ -100,7 +100,7 @@ class Archive:
         with self._lock, contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-    def copy_to(self, path: Path) -> None:
+    def copy_to(self, path: Path, session_id: str) -> None:
         """Write a copy under another name.
 
         Raises:
@@ -110,6 +110,8 @@ class Archive:
         try:
             with self._lock, contextlib.closing(sqlite3.connect(part)) as copy:
                 self._connection.backup(copy)
+                copy.execute("INSERT OR REPLACE INTO meta VALUES ('id', ?)", (session_id,))
+                copy.commit()
             os.replace(part, path)
         except (sqlite3.Error, OSError) as error:
             part.unlink(missing_ok=True)

@@ -40,6 +40,11 @@ class RingSink:
         """How often the callback ran empty in the middle of speech."""
         return self._ring.underruns
 
+    @property
+    def buffered_s(self) -> float:
+        """Sound that waits to be played, seconds; for the status bar."""
+        return self._ring.buffered_frames / self.sample_rate
+
     def write(self, samples: Samples) -> bool:
         """See `AudioSink.write`."""
         return self._ring.write(samples)

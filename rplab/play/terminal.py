@@ -1,171 +1,116 @@
 """The terminal: the reply streams above a prompt in which one can go on typing.
 
-prompt_toolkit owns the prompt; the line that is being written is part of the prompt's message, so that it can grow by single
-characters, and moves into the scrollback when it is complete (rich adds the colours). Typing Enter while the character
-speaks interrupts it. Ctrl-C stops the turn, a second one leaves.
+prompt_toolkit owns the prompt, so Hangul is composed at the real cursor. Typing, Enter or Esc while the character speaks
+interrupts it; Ctrl-C stops the turn, a second one leaves. What is shown above is `rplab.play.terminal_screen`; nothing here
+waits for the models, which load behind the prompt.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import Output
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
-from rich.console import Console
-from rich.text import Text
 
 from rplab.l10n import tr
-from rplab.play.conversation import Conversation
-from rplab.play.events import Delta, Notice, SessionEvent, Spoken, Translated
+from rplab.play.status_bar import describe_status
+from rplab.play.terminal_screen import TerminalScreen
+
+if TYPE_CHECKING:
+    from rplab.play.command import Command
+    from rplab.play.conversation import Conversation
 
 _STYLE = Style.from_dict(
-    {"narration": "italic #888888", "dialogue": "bold", "you": "ansigreen bold", "bottom-toolbar": "noreverse #888888"}
+    {
+        "narration": "italic #888888",
+        "dialogue": "bold",
+        "you": "ansigreen bold",
+        "bottom-toolbar": "noreverse #888888",
+        "heard": "ansicyan",
+        "warning": "ansiyellow",
+    }
 )
-_RICH = {"narration": "dim italic", "dialogue": "bold", "ja": "cyan", "note": "yellow", "info": "dim"}
 _SECOND_CTRL_C_S = 2.0
+_ESCAPE_WAIT_S = 0.05
+"""How long Esc waits for the rest of an escape sequence (an arrow key sends three bytes at once)."""
+_QUIT = (["/quit"], ["/exit"], ["/끝"])
 
 
 class _InterruptError(Exception):
     """Ctrl-C at the prompt; a KeyboardInterrupt inside a task would end the whole event loop."""
 
 
-class TerminalScreen:
-    """Shows a conversation above the prompt. Everything runs in the prompt's event loop."""
+class CommandCompleter(Completer):
+    """Completes slash commands and the words behind them."""
 
-    def __init__(self, *, subtitles: bool = True, console: Console | None = None) -> None:
-        """Start with nothing on the live line."""
-        self.subtitles = subtitles
-        self.speaking = ""
-        """Japanese that is being spoken, for the status bar."""
-        self.on_change: Callable[[], None] = lambda: None
-        """Called when the prompt must be drawn again."""
-        self.columns = 80
-        """Width of the terminal in cells."""
-        self._console = console
-        self._live: list[tuple[str, str]] = []
-        self._later: list[tuple[str, str]] = []
-        self._writing = False
+    def __init__(self) -> None:
+        """Know nothing until the conversation is there."""
+        self.commands: list[Command] = []
 
-    def show(self, event: SessionEvent) -> None:
-        """Show an event."""
-        if isinstance(event, Delta):
-            self._writing = True
-            self._grow(event.kind, event.text)
-        elif isinstance(event, Translated) and self.subtitles:
-            self._line("ja", f"  {event.japanese}")
-        elif isinstance(event, Spoken):
-            self.speaking = event.japanese
-        elif isinstance(event, Notice):
-            self._line("note", f"  {tr('알림', 'note')}: {event.message}")
-        self.on_change()
-
-    def end_text(self) -> None:
-        """Move the live line into the scrollback, then what waited behind it."""
-        self._writing = False
-        if self._live:
-            self._flush()
-        later, self._later = self._later, []
-        for style, text in later:
-            self._line(style, text)
-
-    def end_turn(self) -> None:
-        """Nothing is spoken any more."""
-        self.speaking = ""
-        self._print(Text())
-        self.on_change()
-
-    def info(self, text: str) -> None:
-        """Show a message of the program."""
-        self._line("info", text)
-
-    def message(self) -> StyleAndTextTuples:
-        """Return the prompt: the line that is being written, then the place to type."""
-        live = wrap_cells(self._live, self.columns)
-        return [*live, *([("", "\n")] if live else []), ("class:you", tr("나> ", "you> "))]
-
-    def leave_prompt(self) -> None:
-        """Enter was pressed: the prompt stays in the scrollback as it was drawn, with what the live line held by then."""
-        self._live = []
-
-    def _grow(self, style: str, text: str) -> None:
-        first, *rest = text.split("\n")
-        self._live.append((style, first))
-        for line in rest:
-            self._flush()
-            self._live.append((style, line))
-
-    def _flush(self) -> None:
-        line = Text()
-        for style, text in self._live:
-            line.append(text, style=_RICH[style])
-        self._live = []
-        self._print(line)
-
-    def _line(self, style: str, text: str) -> None:
-        if self._writing:
-            self._later.append((style, text))
-        else:
-            self._print(Text(text, style=_RICH[style]))
-
-    def _print(self, text: Text) -> None:
-        # made anew each time: patch_stdout has replaced sys.stdout since
-        console = self._console or Console(file=sys.stdout, force_terminal=True, highlight=False, soft_wrap=True)
-        console.print(text)
-
-
-def wrap_cells(pieces: Sequence[tuple[str, str]], columns: int) -> StyleAndTextTuples:
-    """Break styled text into lines of at most `columns` cells (a Hangul syllable takes two): a prompt's message does not wrap."""
-    wrapped: StyleAndTextTuples = []
-    used = 0
-    for style, text in pieces:
-        line = ""
-        for character in text:
-            cells = get_cwidth(character)
-            if used + cells > columns:
-                line += "\n"
-                used = 0
-            line += character
-            used += cells
-        wrapped.append((f"class:{style}", line))
-    return wrapped
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        """See `Completer`."""
+        del complete_event
+        text = document.text_before_cursor
+        if not text.startswith("/"):
+            return
+        name, space, argument = text.partition(" ")
+        for command in self.commands:
+            if not space:
+                names = (known for known in command.names if known.startswith(name.lower()))
+                yield from (Completion(known, -len(name), display_meta=command.explanation) for known in names)
+            elif name.lower() in command.names:
+                yield from (Completion(word, -len(argument)) for word in command.choices if word.startswith(argument))
 
 
 class Terminal:
     """Reads lines and hands them to the conversation, without ever waiting for it."""
 
-    def __init__(self, screen: TerminalScreen, *, given_input: Input | None = None, output: Output | None = None) -> None:
+    def __init__(
+        self, screen: TerminalScreen, *, history: Path | None = None, given_input: Input | None = None, output: Output | None = None
+    ) -> None:
         """Prepare the prompt.
 
         Args:
             screen: What is shown above it.
+            history: File of the lines that were typed, for the arrow keys; None keeps them for this run only.
             given_input: Where keys come from; the terminal when None.
             output: Where it is drawn; the terminal when None.
         """
         self.screen = screen
-        self.status = ""
-        """Left part of the status bar while there is no turn."""
         self._conversation: Conversation | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_ctrl_c = 0.0
+        self._completer = CommandCompleter()
         self._prompt: PromptSession[str] = PromptSession(
             message=self._message,
             style=_STYLE,
             bottom_toolbar=self._toolbar,
             interrupt_exception=_InterruptError,
+            completer=self._completer,
+            complete_while_typing=False,
+            history=_open_history(history),
+            key_bindings=self._keys(),
+            refresh_interval=0.25,
             input=given_input,
             output=output,
         )
         application: Any = self._prompt.app
+        application.ttimeoutlen = _ESCAPE_WAIT_S
+        self._prompt.default_buffer.on_text_insert += self._typed
         screen.on_change = application.invalidate
         self._output: Output = application.output
 
@@ -180,15 +125,11 @@ class Terminal:
             while not (self._conversation and self._conversation.ended):
                 line = await self._read_line(ready)
                 self.screen.leave_prompt()
-                if line is None:
-                    break
-                if line.split()[:1] in (["/quit"], ["/exit"], ["/끝"]):
+                if line is None or line.split()[:1] in _QUIT:
                     break
                 if line.strip() and not ready.done():
                     self.screen.info(tr("모델을 불러오는 대로 답합니다…", "the answer comes as soon as the models are loaded…"))
-                task = asyncio.create_task(self._handle(ready, line))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._start(self._handle(ready, line))
             if ready.done() and not ready.cancelled() and ready.exception() is None:
                 await ready.result().session.stop()
             ready.cancel()
@@ -207,8 +148,9 @@ class Terminal:
                 with contextlib.suppress(asyncio.CancelledError, EOFError, _InterruptError):
                     await typing
                 ready.result()
-            if ready.done():
+            if ready.done() and self._conversation is None:
                 self._conversation = ready.result()
+                self._completer.commands = self._conversation.commands
             try:
                 return await typing
             except EOFError:
@@ -224,32 +166,64 @@ class Terminal:
         if now - self._last_ctrl_c < _SECOND_CTRL_C_S:
             return True
         self._last_ctrl_c = now
-        if self._conversation is not None:
-            await self._conversation.session.stop()
+        await self._stop()
         self.screen.info(tr("멈췄습니다. 끝내려면 Ctrl-C를 한 번 더 누르세요.", "stopped; press Ctrl-C again to leave"))
         return False
+
+    async def _stop(self) -> None:
+        if self._conversation is not None:
+            await self._conversation.session.stop()
 
     async def _handle(self, ready: asyncio.Future[Conversation], line: str) -> None:
         conversation = await asyncio.shield(ready)
         await conversation.handle(line)
+        if conversation.ended:
+            self._prompt.app.exit(result="/quit")
+
+    def _start(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _typed(self, _buffer: object) -> None:
+        """Interrupt the speech at the first letter of an answer; a command lets it go on."""
+        if self.screen.speaking and not self._prompt.default_buffer.text.startswith("/"):
+            self._start(self._stop())
+
+    def _keys(self) -> KeyBindings:
+        bindings = KeyBindings()
+
+        @bindings.add("escape", eager=True)
+        def _(event: KeyPressEvent) -> None:  # pyright: ignore[reportUnusedFunction]
+            """Stop text and sound; what is typed stays."""
+            del event
+            self._start(self._stop())
+
+        return bindings
 
     def _message(self) -> StyleAndTextTuples:
         self.screen.columns = self._output.get_size().columns
         return self.screen.message()
 
-    def _toolbar(self) -> str:
-        conversation = self._conversation
-        if conversation is None:
-            return " " + tr("모델을 불러오는 중…", "loading the models…")
-        parts = [self.status]
-        if conversation.session.metrics:
-            metrics = conversation.session.metrics[-1]
-            numbers = (
-                (tr("첫 글자", "text"), metrics.ttft_s, "s"),
-                (tr("첫 소리", "sound"), metrics.ttfa_s, "s"),
-                ("", metrics.pieces_per_s, "tok/s"),
-            )
-            parts += [f"{name} {value:.2f} {unit}".strip() for name, value, unit in numbers if value is not None]
-        if self.screen.speaking:
-            parts.append(f"♪ {self.screen.speaking}")
-        return " " + " · ".join(part for part in parts if part)
+    def _toolbar(self) -> StyleAndTextTuples:
+        session = self._conversation.session if self._conversation is not None else None
+        columns = self._output.get_size().columns
+        shown: StyleAndTextTuples = [("", " ")]
+        used = 1
+        for style, text in describe_status(session, self.screen.speaking, self.screen.heard):
+            used += get_cwidth(text)
+            if used > columns - 1:
+                break
+            shown.append((style, text))
+        return shown
+
+
+def _open_history(path: Path | None) -> History:
+    if path is None:
+        return InMemoryHistory()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError:  # a folder that cannot be written costs the arrow keys only
+        return InMemoryHistory()
+    return FileHistory(str(path))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rplab.character import LoreEntry
 from rplab.jsonl import dumps
 from rplab.play.archive import Archive, Statement
 from rplab.play.chronicle import TurnOutcome
@@ -41,9 +42,12 @@ class Timeline:
         self.memory = Memory(world.config.min_score)
         self.summaries: dict[int, str] = {}
         """By turn: what stands for everything up to it, itself included."""
+        self.own_lore: tuple[LoreEntry, ...] = ()
+        """Lore that was added in this conversation."""
         if archive is not None:
             self._load(archive)
-        self.prompter = Prompter(world, self)
+        self._card_lore = world.lore
+        self.prompter = Prompter(replace(world, lore=(*world.lore, *self.own_lore)), self)
 
     # -- what the session asks
 
@@ -135,6 +139,12 @@ class Timeline:
         """Keep facts about the session itself (character, created). Raises StorageError as `commit`."""
         self._save(*((_META, (key, value)) for key, value in values.items()))
 
+    def set_lore(self, entries: Sequence[LoreEntry]) -> None:
+        """Replace the lore that belongs to this conversation. Raises StorageError as `commit`."""
+        self.own_lore = tuple(entries)
+        self.prompter.world = replace(self.prompter.world, lore=(*self._card_lore, *self.own_lore))
+        self.describe(lore=dumps([entry.model_dump(mode="json") for entry in entries]))
+
     def lore_hits(self) -> list[LoreHit]:
         """Return the lorebook entries that what was said last brings up."""
         return self.prompter.lore_hits("")
@@ -163,6 +173,7 @@ class Timeline:
         meta = dict(archive.rows("meta"))
         head = str(meta.get("head", ""))
         self.tree = Tree(nodes, int(head) if head.isdecimal() else -1, dict(archive.rows("place")))
+        self.own_lore = tuple(LoreEntry.model_validate(row) for row in _json(str(meta.get("lore", "[]"))) or [])
         for number, turn, event in archive.rows("memory"):
             if isinstance(row := _json(event), dict) and turn in self.tree:
                 self.memory.load(number, MemoryEvent.from_json(turn, row))

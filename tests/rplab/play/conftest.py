@@ -60,7 +60,8 @@ def character_store(tmp_path_factory):
 
 
 def _prompt(card, text):
-    return [{"role": "system", "content": card_system_text(card, load_pack("v7"))}, {"role": "user", "content": text}]
+    system, greeting = card_system_text(card, load_pack("v7")), card.greeting.strip()
+    return [{"role": "system", "content": system}, {"role": "assistant", "content": greeting}, {"role": "user", "content": text}]
 
 
 def _learn(rows):

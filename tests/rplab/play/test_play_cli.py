@@ -14,8 +14,12 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from rplab.cli import play as command
+from rplab.cli.play_session import load_session
 from rplab.cli.main import main
-from rplab.play.terminal import Terminal, TerminalScreen
+from rplab.errors import AudioError
+from rplab.play.conversation import Conversation
+from rplab.play.terminal import Terminal
+from rplab.play.terminal_screen import TerminalScreen
 from rplab.tts.signal import rms_dbfs
 from rplab.tts.wav import read_wav
 
@@ -67,10 +71,8 @@ def test_lines_through_a_pipe_are_answered_in_order(character_store, monkeypatch
     assert out.count("来たんだね。") == 3
     assert "나> 안녕?" in out
     assert "왔구나. 비가 와서 못 오는 줄 알았어." in out
-    for words in ("tok/s", "지웠습니다: 안녕?", "목소리를 껐습니다", "모르는 명령입니다: /모름", "/regen"):
+    for words in ("tok/s", "되돌렸습니다: 안녕?", "목소리를 껐습니다", "모르는 명령입니다: /모름", "/regen"):
         assert words in out
-    rows = [json.loads(line) for line in (character_store / "sessions" / "pipe.jsonl").read_text().splitlines()]
-    assert [row["type"] for row in rows] == ["session", "turn", "speech", "turn", "speech", "undo", "turn", "speech"]
 
 
 def test_saved_session_goes_on(character_store, monkeypatch, capsys):
@@ -91,13 +93,8 @@ def test_prompt_is_there_while_the_models_load(character_store):
 
         async def load():
             await loaded.wait()
-            session, _ = await asyncio.to_thread(command._load, arguments, *wanted(arguments))
-            return command_conversation(session)
-
-        def command_conversation(session):
-            from rplab.play.conversation import Conversation
-
-            return Conversation(session, screen)
+            loading = await asyncio.to_thread(load_session, arguments, *wanted(arguments))
+            return Conversation(loading.session, loading.opened, screen, loading.host)
 
         with create_pipe_input() as keys:
             terminal = Terminal(screen, given_input=keys, output=DummyOutput())
@@ -158,7 +155,10 @@ def test_korean_left_in_the_translation_gives_text_without_a_file(character_stor
 
 
 def test_voice_that_cannot_be_loaded_gives_text(character_store, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "pyopenjtalk", None)
+    def refuse(voices):
+        raise AudioError("install pyopenjtalk-plus")
+
+    monkeypatch.setattr("rplab.cli.play_speaker.VoiceProcess", refuse)
 
     assert run(character_store, "--text", "안녕?", "--json") == 0
 

@@ -1,0 +1,94 @@
+"""`rplab play` with somebody at the keyboard: a terminal with a live prompt, or plain lines.
+
+Light at the top: the prompt is there before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from rplab.l10n import tr
+
+if TYPE_CHECKING:
+    from rplab.cli.play_session import Loaded
+    from rplab.play.config import PlayConfig
+    from rplab.play.conversation import Conversation
+    from rplab.play.published import Published
+    from rplab.play.session import PlaySession
+
+
+async def play_lines(arguments: argparse.Namespace, published: Published, config: PlayConfig) -> int:
+    """Line mode: read a line, answer it, speak it, read the next."""
+    from rplab.cli.play_session import load_session
+    from rplab.play.conversation import Conversation
+    from rplab.play.screen import PlainScreen
+
+    screen = PlainScreen(sys.stdout)
+    loaded = load_session(arguments, published, config)
+    conversation = Conversation(loaded.session, loaded.opened, screen, loaded.host)
+    _greet(conversation, loaded.notes)
+    loop = asyncio.get_running_loop()
+    try:
+        while not conversation.ended:
+            sys.stdout.write(tr("나> ", "you> "))
+            sys.stdout.flush()
+            line = (await loop.run_in_executor(None, sys.stdin.buffer.readline)).decode("utf-8", "replace")
+            if not line:
+                await loaded.session.rest()
+                break
+            if not sys.stdin.isatty():
+                screen.info(line.rstrip("\n"))  # a pipe does not echo
+            if line.strip():
+                await conversation.handle(line)
+    finally:
+        await loaded.session.aclose()
+    screen.info("")
+    return 0
+
+
+async def play_terminal(arguments: argparse.Namespace, published: Published, config: PlayConfig) -> int:
+    """A live prompt at once; the models load behind it."""
+    from rplab.play.terminal import Terminal
+    from rplab.play.terminal_screen import TerminalScreen
+    from rplab.play.threads import Threads
+
+    screen, threads = TerminalScreen(), Threads()
+    terminal = Terminal(screen, history=arguments.store / "sessions" / ".typed")
+    opened: list[PlaySession] = []
+
+    async def load() -> Conversation:
+        loaded = await threads.call("load", _load, arguments, published, config, timeout_s=3600.0)
+        from rplab.play.conversation import Conversation
+
+        opened.append(loaded.session)
+        conversation = Conversation(loaded.session, loaded.opened, screen, loaded.host)
+        _greet(conversation, loaded.notes)
+        return conversation
+
+    screen.info(tr(f"{published.card.name} · /도움말 로 명령을 볼 수 있습니다.", f"{published.card.name} · /help lists the commands"))
+    try:
+        await terminal.run(load())
+    finally:
+        threads.close()
+        for session in opened:
+            await session.aclose()
+    return 0
+
+
+def _load(arguments: argparse.Namespace, published: Published, config: PlayConfig) -> Loaded:
+    from rplab.cli.play_session import load_session
+
+    return load_session(arguments, published, config)
+
+
+def _greet(conversation: Conversation, notes: list[str]) -> None:
+    """Say what is used, then what was said last, or the character's greeting."""
+    from rplab.play.command import describe_place
+
+    for note in notes:
+        conversation.screen.info(note)
+    place = describe_place(conversation.timeline.tree.path(), conversation.session.scene.greeting)
+    conversation.screen.info(place)
