@@ -39,7 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--mock", type=Path, default=MOCK, help="mock server script (default: the tests' own)")
     parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--in-flight", type=int, default=64)
+    parser.add_argument("--in-flight", type=int, default=128)
     parser.add_argument("--latency-ms", type=float, default=20)
     parser.add_argument("--port", type=int, default=8971)
     parser.add_argument("--runs", type=int, default=1, help="runs of each variant; the best is shown")
@@ -199,12 +199,13 @@ def force_kiwi() -> None:
     import re
 
     from rplab.text import speech_level
+    from rplab.text.morphemes import load_kiwi
 
     never = re.compile(r"(?!)")
     speech_level._POLITE = speech_level._CASUAL = never
     speech_level._POLITE_WORDS = speech_level._CASUAL_WORDS = frozenset()
     speech_level.sentence_level = speech_level.sentence_level.__wrapped__
-    speech_level._kiwi().tokenize("미리 읽어 둔다.")
+    load_kiwi().tokenize("미리 읽어 둔다.")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from rplab.annotate.verdict import NotAVerdict, Verdict, read_verdict, schema_of
 from rplab.backend.base import ChatBackend, ChatRequest, Message, Sampling
 from rplab.backend.config import BackendConfig
 from rplab.backend.open import open_backend
+from rplab.dialogue.coverage import COVERAGE
 from rplab.dialogue.drive import Asker, Outcome, Reject, Tally, answer_fault, drive, open_journal
 from rplab.dialogue.report import count_usage, read_usage, write_report, write_usage
 from rplab.errors import ConfigError
@@ -31,7 +32,7 @@ STAGE = "judge"
 DIALOGUES = "dialogues.jsonl"
 JUDGED_OUT = "judged_out.jsonl"
 SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=1500)
-_PASSED_ON = ("rejects.jsonl", "partial.jsonl")
+_PASSED_ON = ("rejects.jsonl", "partial.jsonl", COVERAGE)
 """What later stages read of the stage before."""
 
 

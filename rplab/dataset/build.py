@@ -86,7 +86,7 @@ def build_dataset(config: DatasetConfig, inputs: Mapping[str, Path], context: St
     context.progress(3, _STEPS, "writing views")
     write_views(context.out / "views", views)
     write_canonical(context.out / FILE, items, sides, levels, copies)
-    stats = _stats(items, sides, views, tally, copies)
+    stats = {**_stats(items, sides, views, tally, copies), **_upstream(inputs)}
     write_text(context.out / "stats.json", json.dumps(stats, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
     samples = {source: sample_attempts(own) for source, own in attempts.items()}
     write_text(context.out / DROPS, json.dumps(samples, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
@@ -128,6 +128,21 @@ def _stats(
         "conflicting_translations": count_conflicts(pairs),
         "leakage": leakage,
     }
+
+
+def _upstream(inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Return what the stages before say of themselves: tokens and money used, and the states that dialogues could come to."""
+    usage = {**_read(inputs["rows"] / "usage.json"), **_read(inputs["dialogues"] / "usage.json")}
+    return {"usage": usage, "reachable": _read(inputs["dialogues"] / "coverage.json").get("reachable", {})}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"not valid JSON ({error})", file=path, remedy="Run the stage that made it again") from None
 
 
 def measure_leakage(views: Mapping[str, View]) -> dict[str, int]:

@@ -56,11 +56,12 @@ def describe(directory: Path) -> Facts:
         views.setdefault(path.parent.name, {})[path.stem] = {"rows": len(rows), "bytes": path.stat().st_size}
         if path.stem == "train":
             examples[path.parent.name] = rows[:_EXAMPLES]
+    stats = _read_json(directory / "stats.json")
     return {
         "views": views,
         "examples": examples,
-        "rows": _describe_rows(directory / FILE),
-        "stats": _read_json(directory / "stats.json"),
+        "rows": _describe_rows(directory / FILE, (stats or {}).get("reachable", {})),
+        "stats": stats,
         "drops": _read_json(directory / DROPS) or {},
     }
 
@@ -74,7 +75,7 @@ def _read_json(path: Path) -> Facts | None:
         raise DataError(f"not valid JSON ({error})", file=path, remedy="Make the data set again") from None
 
 
-def _describe_rows(path: Path) -> Facts | None:
+def _describe_rows(path: Path, reachable: Mapping[str, Sequence[str]]) -> Facts | None:
     if not path.is_file():
         return None
     try:
@@ -99,7 +100,7 @@ def _describe_rows(path: Path) -> Facts | None:
         "user_lengths": fine_histogram([len(prompt) for prompt in prompts]),
         "genre_by_register": count_pairs(rows, "genre", "register"),
         "diversity": measure_diversity(rows),
-        "paths": measure_paths(rows),
+        "paths": measure_paths(rows, reachable),
         "duplicates": measure_duplicates(rows),
     }
 
@@ -138,7 +139,7 @@ def render_card(facts: Mapping[str, Any]) -> str:
     ]
     parts.append(_views_table(facts["views"]))
     if facts["stats"]:
-        parts += [_split_section(facts["stats"]), _yield_section(facts["stats"]["yield"])]
+        parts += [_split_section(facts["stats"]), _yield_section(facts["stats"]["yield"]), _cost_section(facts["stats"].get("usage", {}))]
     if facts["rows"]:
         parts.append(_content_section(facts["rows"]))
     parts.append(_examples_section(facts["examples"]))
@@ -188,6 +189,21 @@ def _yield_section(table: Mapping[str, Any]) -> str:
         [f"{source}: left out, {reason}", number] for source, reasons in table["dropped"].items() for reason, number in reasons.items()
     ]
     return "## Yield\n\n" + _table(["what", "number"], rows)
+
+
+def _cost_section(usage: Mapping[str, Mapping[str, Any]]) -> str:
+    if not usage:
+        return ""
+    rows = [
+        [stage, used["model"], used["answers"], used["prompt_tokens"], used["completion_tokens"], show_money(used["usd"])]
+        for stage, used in usage.items()
+    ]
+    return "## Cost\n\n" + _table(["used by", "text model", "answers", "prompt tokens", "completion tokens", "cost"], rows)
+
+
+def show_money(usd: float | None) -> str:
+    """Return an amount for reading; None: nobody knows the price."""
+    return "price not known" if usd is None else f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}" if usd else "free"
 
 
 def _content_section(rows: Mapping[str, Any]) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rplab.dataset.html_parts import bars, box, columns, conversation, escape, heat, number, share, table, tile
+from rplab.dataset.card import show_money
+from rplab.dataset.html_parts import bars, box, columns, conversation, escape, funnel, heat, number, share, table, tile
 from rplab.dataset.html_style import STYLE
 
 Facts = Mapping[str, Any]
 
 _SAMPLES = 3
+_STAGES = ("singleturn", "scenarios", "dialogues", "judge")
 _SOURCES = {"single": "Single-turn rows", "multi": "Dialogues"}
 _LATER = {"single": "single, normalise", "multi": "multi, partial"}
 
@@ -51,11 +53,47 @@ def _tiles(facts: Facts) -> str:
         ),
         tile(number(rows["near_duplicates"]), "near duplicates", "bad" if rows["near_duplicates"] > 0.01 * rows["num"] else "good"),
     ]
+    if rows["paths"] and "state" in rows["paths"]["coverage"]:
+        found = rows["paths"]["coverage"]["state"]
+        kind = "good" if found["visited"] >= 0.95 * found["reachable"] else "bad"
+        tiles.append(tile(f"{found['visited']} of {found['reachable']}", "reachable states visited", kind))
+    if stats and (usage := stats.get("usage")):
+        tiles.append(_cost_tile(usage))
     if stats:
         leaks = sum(stats["leakage"].values())
         tiles.append(tile(number(leaks), "rows on both sides of the split", "bad" if leaks else "good"))
         tiles.append(tile(f"{stats['scenarios']['train']:,} + {stats['scenarios']['eval']:,}", "scenarios, train + eval"))
     return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _cost_tile(usage: Mapping[str, Mapping[str, Any]]) -> str:
+    prices = [used["usd"] for used in usage.values()]
+    known = [price for price in prices if price is not None]
+    tokens = sum(used["prompt_tokens"] + used["completion_tokens"] for used in usage.values())
+    if len(known) < len(prices):
+        return tile(_short_number(tokens), "tokens (price not known)")
+    return tile(show_money(sum(known)), f"for {_short_number(tokens)} tokens")
+
+
+def _short_number(value: int) -> str:
+    return f"{value / 1e6:.1f} M" if value >= 1e6 else f"{value / 1e3:.0f} k" if value >= 1e4 else f"{value:,}"
+
+
+def _cost(facts: Facts) -> str:
+    """Show what each stage asked of which text model, and what that cost."""
+    usage = facts["stats"].get("usage") if facts["stats"] else None
+    if not usage:
+        return ""
+    rows = [
+        [stage, used["model"], used["answers"], used["prompt_tokens"], used["completion_tokens"], show_money(used["usd"])]
+        for stage, used in sorted(usage.items(), key=lambda item: (_STAGES.index(item[0]) if item[0] in _STAGES else len(_STAGES), item[0]))
+    ]
+    head = ["used by", "text model", "answers", "prompt tokens", "completion tokens", "cost"]
+    per_row = ""
+    if facts["rows"] and facts["rows"]["num"]:
+        tokens = sum(used["prompt_tokens"] + used["completion_tokens"] for used in usage.values())
+        per_row = f'<p class="soft">{tokens / facts["rows"]["num"]:,.0f} tokens for each conversation that was kept.</p>'
+    return per_row + box("Answers, tokens, money", table(head, rows))
 
 
 def _funnel(facts: Facts) -> str:
@@ -74,7 +112,7 @@ def _funnel(facts: Facts) -> str:
         boxes.insert(1, _steps("Answers for single-turn rows", singles, dropped.get("single, attempts", {})))
         turns = 2 * (facts["rows"]["replies"] - singles)
         boxes.append(_steps("Answers for turns of dialogues", turns, dropped.get("multi, attempts", {})))
-    note = '<p class="soft">An answer that was refused is asked for again, so a row may come of it all the same.</p>'
+    note = '<p class="soft">What each check took away, one after the other; an answer that was refused is asked for again.</p>'
     return f'{note}<div class="flow">{"".join(boxes)}</div>'
 
 
@@ -83,8 +121,7 @@ def _steps(title: str, kept: int, lost: Mapping[str, int]) -> str:
     if not total:
         return ""
     steps = sorted(lost.items(), key=lambda item: (-item[1], item[0]))
-    kinds = {name: "bad" for name, _ in steps} | {"kept": "good"}
-    return box(f"{title}: {kept:,} of {total:,} kept", bars([("everything", total), *steps, ("kept", kept)], total, kinds, limit=24))
+    return box(f"{title}: {kept:,} of {total:,} kept", funnel(total, steps))
 
 
 def _drops(facts: Facts) -> str:
@@ -136,13 +173,19 @@ def _paths(facts: Facts) -> str:
     if not paths:
         return ""
     told = f"{paths['dialogues']:,} dialogues took {paths['different_paths']:,} different paths (entropy {paths['path_entropy_bits']} bits)"
+    for kind, found in paths["coverage"].items():
+        told += f"; {found['visited']} of {found['reachable']} reachable {kind}s were visited"
     boxes = [
-        box("States", bars(paths["states"])),
-        box("Actions", bars(paths["actions"], kinds=dict.fromkeys(paths["actions"], "c"))),
+        box("States of the relation", bars(paths["states"], kinds=_unvisited(paths["states"], ""), limit=24)),
+        box("States of the action", bars(paths["actions"], kinds=_unvisited(paths["actions"], "c"), limit=24)),
         box("From state (row) to state (column)", heat(paths["moves"]), wide=True),
         box("Most frequent paths, stays left out", table(["path", "dialogues"], paths["paths"]), wide=True),
     ]
     return f'<p class="soft">{escape(told)}.</p><div class="grid">{"".join(boxes)}</div>'
+
+
+def _unvisited(counts: Mapping[str, int], kind: str) -> dict[str, str]:
+    return {name: kind if number else "bad" for name, number in counts.items()}
 
 
 def _diversity(facts: Facts) -> str:
@@ -166,8 +209,13 @@ def _slop(facts: Facts) -> str:
         return ""
     boxes: list[str] = []
     for kind, found in facts["rows"]["diversity"].items():
-        phrases = [[text, texts, f"{part:.1%}", lift] for text, texts, part, lift in found["phrases"]]
-        boxes.append(box(f"{kind.capitalize()}: phrases", table(["words", "texts", "share", "× chance"], phrases[:12])))
+        slop = found["slop"]
+        worn = {phrase: texts for phrase, _, texts, _ in slop["cliches"]}
+        told = f"in {slop['cliche_share']:.1%} of {slop['sampled']:,} different texts"
+        listed = bars(worn, slop["sampled"], dict.fromkeys(worn, "c"), limit=14) if worn else '<p class="soft">none of the list</p>'
+        boxes.append(box(f"{kind.capitalize()}: worn-out phrases, {told}", listed))
+        phrases = [[text, texts, f"{part:.1%}", lift] for text, texts, part, lift in slop["phrases"]]
+        boxes.append(box(f"{kind.capitalize()}: word pairs", table(["words", "texts", "share", "× chance"], phrases)))
         ends = [[name, f"{part:.1%}"] for name, part in found["openings"]]
         tails = [[name, f"{part:.1%}"] for name, part in found["endings"]]
         boxes.append(
@@ -175,7 +223,10 @@ def _slop(facts: Facts) -> str:
                 f"{kind.capitalize()}: how it starts and ends", table(["first words", "share"], ends) + table(["last word", "share"], tails)
             )
         )
-    note = '<p class="soft">What the text model says again and again; × chance = more often than these words would meet.</p>'
+    note = (
+        '<p class="soft">What the text model says again and again, counted on words in dictionary form (Kiwi): phrases of our list of '
+        "worn-out Korean, and pairs of words that meet more often than chance would have it (× chance).</p>"
+    )
     return f'{note}<div class="flow">{"".join(boxes)}</div>'
 
 
@@ -224,11 +275,12 @@ def _examples(facts: Facts) -> str:
 
 _SECTIONS: tuple[tuple[str, str, Callable[[Facts], str]], ...] = (
     ("Yield", "yield", _funnel),
+    ("Cost", "cost", _cost),
     ("What was left out", "drops", _drops),
     ("Content", "content", _content),
     ("State paths", "paths", _paths),
     ("Diversity", "diversity", _diversity),
-    ("Phrases used too often", "phrases", _slop),
+    ("Slop", "slop", _slop),
     ("Near duplicates", "duplicates", _duplicates),
     ("Views", "views", _views),
     ("Examples", "examples", _examples),

@@ -59,6 +59,32 @@ def _bar(name: str, value: int, length: float, part: str, kind: str) -> str:
     return f'<div class="bar {kind}"><span>{escape(name)}</span>{drawn}<em>{value:,} · {part}</em></div>'
 
 
+def funnel(total: int, steps: Sequence[tuple[str, int]], limit: int = 18) -> str:
+    """Return a funnel: what was there, and after each step what was left and what went (in red).
+
+    Args:
+        total: Items at the start.
+        steps: (name, items lost), in the order to show.
+        limit: Most steps; the rest is one step.
+    """
+    if len(steps) > limit:
+        rest = steps[limit - 1 :]
+        steps = [*steps[: limit - 1], (f"{len(rest)} other reasons", sum(lost for _, lost in rest))]
+    left = total
+    rows = [_funnel_row("everything", left, 0, total)]
+    for name, lost in steps:
+        left -= lost
+        rows.append(_funnel_row(name, left, lost, total))
+    return "".join(rows)
+
+
+def _funnel_row(name: str, left: int, lost: int, total: int) -> str:
+    went = f'<u style="width:{max(100 * lost / total, 0.6):.2f}%"></u>' if lost else ""
+    told = f"−{lost:,} · {share(left, total)}" if lost else f"{left:,}"
+    drawn = f'<span class="step"><i style="width:{100 * left / total:.2f}%"></i>{went}</span>'
+    return f'<div class="bar funnel"><span>{escape(name)}</span>{drawn}<em>{told}</em></div>'
+
+
 def columns(counts: Mapping[str, int], unit: str) -> str:
     """Return a histogram of upright columns; names of the first and last bin stand below."""
     if not counts:

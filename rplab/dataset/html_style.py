@@ -16,8 +16,9 @@ p{margin:.3rem 0}
 .soft{color:var(--soft)}
 nav{margin:.8rem 0 1.4rem}
 nav a{color:var(--a);text-decoration:none;margin-right:1.1rem}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.8rem,1fr));gap:.7rem}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(11.6rem,1fr));gap:.7rem}
 .tile,.box{background:var(--card);border:1px solid var(--line);border-radius:.7rem;padding:.8rem 1rem}
+.tile{padding:.7rem .8rem}
 .tile b{display:block;font-size:1.45rem;line-height:1.25}
 .tile.bad b{color:var(--bad)}
 .tile.good b{color:var(--b)}
@@ -25,13 +26,17 @@ nav a{color:var(--a);text-decoration:none;margin-right:1.1rem}
 .flow{columns:24rem;column-gap:.9rem}
 .flow>*{break-inside:avoid;margin-bottom:.9rem}
 .wide{grid-column:1/-1}
-.bar{display:grid;grid-template-columns:minmax(5rem,13.5rem) 1fr 7.6rem;gap:.6rem;align-items:center;margin:.16rem 0}
+.bar{display:grid;grid-template-columns:minmax(5rem,13rem) 1fr 7.8rem;gap:.6rem;align-items:center;margin:.16rem 0}
 .bar span:first-child{overflow-wrap:anywhere}
 .bar i{display:block;height:.72rem;border-radius:.2rem;background:var(--a);min-width:2px}
 .bar.bad i{background:var(--bad)}
 .bar.good i{background:var(--b)}
 .bar.c i{background:var(--c)}
 .bar em{font-style:normal;text-align:right;color:var(--soft);white-space:nowrap;font-variant-numeric:tabular-nums}
+.step{display:flex}
+.step i{border-radius:.2rem 0 0 .2rem}
+.step u{display:block;height:.72rem;background:var(--bad);border-radius:0 .2rem .2rem 0;min-width:2px;text-decoration:none}
+.funnel:last-child i{background:var(--b)}
 .cols{display:flex;align-items:flex-end;gap:2px;height:7.5rem;border-bottom:1px solid var(--line)}
 .cols div{flex:1;background:var(--a);border-radius:.2rem .2rem 0 0;min-height:1px}
 .axis{display:flex;justify-content:space-between;color:var(--soft);font-size:.8rem}

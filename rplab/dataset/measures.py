@@ -9,7 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rplab.text.diversity import compression_ratio, distinct_ngrams, overused_phrases, self_repetition, top_shares, words_of
+from rplab.dataset.slop import measure_slop
+from rplab.text.diversity import compression_ratio, distinct_ngrams, self_repetition, top_shares, words_of
 from rplab.text.quotes import Kind, split_blocks
 
 Rows = Sequence[Mapping[str, Any]]
@@ -42,14 +43,19 @@ def _diversity(texts: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
         "compression_ratio": round(compression_ratio(texts), 2),
         "self_repetition_4": round(self_repetition(words), 4),
         **{f"distinct_{n}": round(distinct_ngrams(words, n), 4) for n in (1, 2, 3)},
-        "phrases": [list(phrase) for phrase in overused_phrases(words)],
+        "slop": measure_slop(texts, names),
         "openings": top_shares(" ".join(own[:2]) for own in words if own),
         "endings": top_shares(own[-1] for own in words if own),
     }
 
 
-def measure_paths(rows: Rows) -> dict[str, Any] | None:
-    """Return which states and actions the dialogues went through; None when no row tells."""
+def measure_paths(rows: Rows, reachable: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
+    """Return which states and actions the dialogues went through; None when no row tells.
+
+    Args:
+        rows: Canonical rows.
+        reachable: `state` and `action` -> what the pack's machines can come to; empty when the stage did not say.
+    """
     paths = [turns for row in rows if (turns := _turns(row))]
     if not paths:
         return None
@@ -60,15 +66,26 @@ def measure_paths(rows: Rows) -> dict[str, Any] | None:
             moves[before][after] += 1
     routes = Counter(" → ".join(_without_stays(path)) for path in states)
     total = routes.total()
+    visited = {
+        "state": _ordered(Counter(state for path in states for state in path)),
+        "action": _ordered(Counter(str(turn.get("action")) for turns in paths for turn in turns)),
+    }
     return {
         "dialogues": len(paths),
-        "states": _ordered(Counter(state for path in states for state in path)),
-        "actions": _ordered(Counter(str(turn.get("action")) for turns in paths for turn in turns)),
+        "states": {**visited["state"], **_never(reachable.get("state", ()), visited["state"])},
+        "actions": {**visited["action"], **_never(reachable.get("action", ()), visited["action"])},
+        "coverage": {
+            kind: {"reachable": len(names), "visited": sum(name in visited[kind] for name in names)} for kind, names in reachable.items()
+        },
         "moves": {state: _ordered(after) for state, after in sorted(moves.items())},
         "different_paths": len(routes),
         "path_entropy_bits": round(-sum(count / total * math.log2(count / total) for count in routes.values()), 2) + 0.0,
         "paths": list(_ordered(routes).items())[:_PATHS],
     }
+
+
+def _never(reachable: Sequence[str], visited: Mapping[str, int]) -> dict[str, int]:
+    return {name: 0 for name in sorted(reachable) if name not in visited}
 
 
 def _turns(row: Mapping[str, Any]) -> list[dict[str, Any]]:

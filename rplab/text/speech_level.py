@@ -10,10 +10,9 @@ from __future__ import annotations
 import functools
 import re
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-if TYPE_CHECKING:
-    from kiwipiepy import Kiwi
+from rplab.text.morphemes import load_kiwi
 
 
 class Level(StrEnum):
@@ -120,7 +119,7 @@ def _bare(sentence: str) -> str:
 
 def _level_by_morphemes(clause: str, *, trails_off: bool) -> Level:
     """Judge by the last final ending (EF), or 요 after anything, or a connective ending used as a final one."""
-    tokens = [(str(token.form), str(token.tag)) for token in cast("list[Any]", _kiwi().tokenize(clause))]
+    tokens = [(str(token.form), str(token.tag)) for token in cast("list[Any]", load_kiwi().tokenize(clause))]
     for form, tag in reversed(tokens):
         if form == "요" and tag in ("JX", "EF"):
             return Level.POLITE
@@ -130,11 +129,3 @@ def _level_by_morphemes(clause: str, *, trails_off: bool) -> Level:
     if tag == "EC" and not trails_off:
         return Level.POLITE if _POLITE_FORM.search(form) else Level.CASUAL
     return Level.UNKNOWN
-
-
-@functools.cache
-def _kiwi() -> Kiwi:
-    """Load Kiwi once (about 2 s and 490 MB; one thread)."""
-    from kiwipiepy import Kiwi as Analyser  # heavy: only when the table does not decide
-
-    return Analyser(num_workers=1)
