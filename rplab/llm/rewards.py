@@ -31,6 +31,20 @@ from rplab.character import Register
 from rplab.errors import DataError
 from rplab.llm.eval_config import RewardWeights
 from rplab.llm.reply import Reply, ends_sentence, parse_reply
+from rplab.llm.reward_patterns import (
+    ALLOWED,
+    CONNECTIVE,
+    HANGUL,
+    INLINE_LABEL,
+    LABEL,
+    MARKER,
+    META,
+    PLAIN_END,
+    REORDERED_WORDS,
+    SHORT_ITEMS,
+    SPEECH_VERB,
+    SUBJECT,
+)
 from rplab.text.korean import name_pattern
 from rplab.text.repetition import echo_share, fold, longest_run_ratio, repeated_ngram_share
 from rplab.text.speech_level import Level, sentence_level, split_sentences
@@ -57,21 +71,6 @@ class RewardContext:
     """Longest reply without loss."""
 
 
-_SUBJECT = "(?:은|는|이|가|께서|이는|이가)"
-_LABEL = re.compile(
-    r"^\s*[\[(<*_#\s-]*(?:system|user|assistant|human|bot|ai|role|player|character|speaker|narrator|narration|dialogue"
-    r"|시스템|사용자|유저|플레이어|주인공|나레이션|내레이션|서술|대사|화자)[\])>*_\s]*[:：]",
-    re.IGNORECASE | re.MULTILINE,
-)
-_MARKER = re.compile(
-    r"<\|[^|>\n]{0,40}\|?>?|</?(?:s|think|tool_call|assistant|user|system|bos|eos|pad|unk)>|\[/?INST\]|<<SYS>>"
-    r"|\bim_(?:start|end)\b|endoftext|^\s*#{2,}\s|```",
-    re.IGNORECASE | re.MULTILINE,
-)
-_INLINE_LABEL = re.compile(r"\b(?:system|user|assistant|role)\s*[:：]", re.IGNORECASE)
-_SPEECH_VERB = re.compile(r"(?:말|묻|물었|물어|대답|답했|답한|속삭|소리치|소리쳤|외치|외쳤|외친|중얼|되묻|되물|부른|불렀|소개)")
-_HANGUL = re.compile(r"[가-힣]")
-_PLAIN_END = re.compile(r"[가-힣]다[\s.!?…~,\"'”’)]*$")
 _LEVELS = {Register.POLITE: Level.POLITE, Register.CASUAL: Level.CASUAL}
 
 
@@ -86,7 +85,7 @@ def score(completion: str, context: RewardContext) -> dict[str, float]:
         Each term of `TERMS`, 0..1. All 0 when the completion holds no Korean syllable.
     """
     text = completion.strip()
-    if not _HANGUL.search(text):
+    if not HANGUL.search(text):
         return dict.fromkeys(TERMS, 0.0)
     reply = parse_reply(text)
     return {name: round(min(1.0, max(0.0, term(text, reply, context))), 6) for name, term in TERMS.items()}
@@ -167,14 +166,16 @@ def score_format(_text: str, reply: Reply, _context: RewardContext) -> float:
 def score_role(text: str, reply: Reply, context: RewardContext) -> float:
     """Take points off for labels, template tokens, and speaking or acting for the player."""
     value = 1.0
-    if _MARKER.search(text):
+    if MARKER.search(text):
         value -= 0.8
+    if META.search(text) and not META.search(context.user):
+        value -= 0.6
     names = "|".join(re.escape(name) for name in (context.player, context.protagonist))
-    if _LABEL.search(text) or _INLINE_LABEL.search(text) or re.search(rf"^[\s\"“]*(?:{names})\s*[:：]", text, re.MULTILINE):
+    if LABEL.search(text) or INLINE_LABEL.search(text) or re.search(rf"^[\s\"“]*(?:{names})\s*[:：]", text, re.MULTILINE):
         value -= 0.6
     deeds = [sentence for sentence in split_sentences(reply.narration) if acts_for_player(sentence, context)]
     if deeds:
-        value -= 0.7 if any(_SPEECH_VERB.search(sentence) for sentence in deeds) else 0.5
+        value -= 0.7 if any(SPEECH_VERB.search(sentence) for sentence in deeds) else 0.5
     claim = (
         rf"(?:나는|난|내가|내 이름은|저는|전|제가|제 이름은)\s*{re.escape(context.player)}(?:이?야|이?다|예요|이에요|입니다|이라고|라고)"
     )
@@ -186,10 +187,16 @@ def score_role(text: str, reply: Reply, context: RewardContext) -> float:
 
 
 def acts_for_player(sentence: str, context: RewardContext) -> bool:
-    """Return whether a narration sentence makes the player its subject and leaves the protagonist out."""
-    if context.player == context.protagonist or context.protagonist in sentence:
+    """Return whether a narration sentence makes the player its topic, or its subject with the protagonist left out.
+
+    A subject (카즈키가) may stand in a clause about something else (카즈키가 건넨 지도를); a topic (카즈키는) never does.
+    """
+    if context.player == context.protagonist:
         return False
-    return bool(re.match(rf"\s*{re.escape(context.player)}{_SUBJECT}(?=[\s,]|$)", sentence))
+    player = re.escape(context.player)
+    if re.search(rf"(?:^|[\s,]){player}(?:은|는)(?=[\s,]|$)", sentence):
+        return True
+    return context.protagonist not in sentence and bool(re.match(rf"\s*(?:{CONNECTIVE}\s+)?{player}(?:{SUBJECT}(?=[\s,]|$)|,)", sentence))
 
 
 def score_character(_text: str, reply: Reply, context: RewardContext) -> float:
@@ -199,6 +206,8 @@ def score_character(_text: str, reply: Reply, context: RewardContext) -> float:
         value += 0.35
     elif context.protagonist in reply.narration:
         value += 0.15
+    if re.match(rf"\s*{re.escape(context.protagonist)}(?:은|는|이|가)\s.*[가-힣]다[.!…]*$", reply.speech):
+        value -= 0.3  # narration between quotation marks
     return value + 0.2 * plain_share(reply.narration) + 0.45 * register_score(reply.speech, context.register)
 
 
@@ -210,7 +219,7 @@ def starts_with_name(narration: str, name: str) -> bool:
 def plain_share(narration: str) -> float:
     """Return the share of narration sentences in plain style (-다, but not -습니다), 0..1."""
     sentences = split_sentences(narration)
-    plain = [bool(_PLAIN_END.search(sentence)) and sentence_level(sentence) is not Level.POLITE for sentence in sentences]
+    plain = [bool(PLAIN_END.search(sentence)) and sentence_level(sentence) is not Level.POLITE for sentence in sentences]
     return sum(plain) / len(plain) if plain else 0.0
 
 
@@ -221,13 +230,13 @@ def register_score(speech: str, register: Register) -> float:
     """
     levels = [level for sentence in split_sentences(speech) if (level := sentence_level(sentence)) is not Level.UNKNOWN]
     if not levels:
-        return 0.75 if _HANGUL.search(speech) else 0.0
+        return 0.75 if HANGUL.search(speech) else 0.0
     return sum(level is _LEVELS[register] for level in levels) / len(levels)
 
 
 def keeps_register(speech: str, register: Register) -> bool:
     """Return whether there is speech and no sentence of it in the other level."""
-    return bool(_HANGUL.search(speech)) and all(sentence_level(s) in (_LEVELS[register], Level.UNKNOWN) for s in split_sentences(speech))
+    return bool(HANGUL.search(speech)) and all(sentence_level(s) in (_LEVELS[register], Level.UNKNOWN) for s in split_sentences(speech))
 
 
 def score_length(text: str, _reply: Reply, context: RewardContext) -> float:
@@ -250,8 +259,13 @@ def score_repetition(text: str, _reply: Reply, context: RewardContext) -> float:
     value -= 0.25 * max(0, max(favourites.values(), default=0) - 2)
     if re.search(r"([^\W_])\1{3}", text):  # one syllable four times
         value -= 0.5
-    if re.search(r"[^\w\s]{7}|[ \t]{3}", text):  # rows of marks or spaces
+    if re.search(r"[^\w\s]{7}|[^\S\n]{3}", text):  # rows of marks or spaces
         value -= 0.5
+    sentences = split_sentences(text)
+    if any(sum(0 < len(fold(item)) <= 3 for item in sentence.split(",")) >= SHORT_ITEMS for sentence in sentences):
+        value -= 0.5
+    if text.count(context.protagonist) > len(sentences) + 1:
+        value -= 0.3
     said = [fold(sentence) for sentence in split_sentences(text.replace('"', " "))]
     long = [sentence for sentence in said if len(sentence) >= 3]
     if len(long) != len(set(long)):
@@ -259,14 +273,11 @@ def score_repetition(text: str, _reply: Reply, context: RewardContext) -> float:
     return value
 
 
-_ALLOWED = re.compile(r"[가-힣ㅋㅎㅠㅜ0-9\s.,!?…~·\-–—:;'’‘\"“”()%]")
-
-
 def score_script(text: str, _reply: Reply, context: RewardContext) -> float:
     """Fall with every character that is no Korean prose; Latin words that the player wrote first are free."""
     allowed = set(re.findall(r"[A-Za-z]+", context.user))
     rest = re.sub(r"[A-Za-z]+", lambda match: "" if match.group() in allowed else match.group(), text)
-    foreign = len(_ALLOWED.sub("", rest))
+    foreign = len(ALLOWED.sub("", rest))
     if not foreign:
         return 1.0
     return 0.6 - 2.0 * foreign / len(text)
@@ -281,6 +292,9 @@ def score_echo(_text: str, reply: Reply, context: RewardContext) -> float:
     order = 2 if size <= 4 else 3 if size <= 10 else 5
     narration = reply.narration.removeprefix(context.protagonist)
     shares = [echo_share(part, context.user, order) for part in (reply.speech, narration) if len(fold(part)) >= order]
+    theirs, ours = ({fold(word) for word in line.split()} for line in (context.user, reply.speech))
+    if len(ours) >= REORDERED_WORDS:
+        shares.append(len(ours & theirs) / len(ours))  # the same words in another order
     return 1 - max(0.0, (max(shares, default=0.0) - 0.4) / 0.4)
 
 

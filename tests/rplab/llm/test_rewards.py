@@ -1,6 +1,7 @@
 """Every named hack must score below every ideal reply."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,25 @@ HACKS = {
         '하루는 고개를 든다.\n"오늘은 비가 많이 와서 서점에 손님이 없네."',
         context(user="오늘은 비가 많이 와서 서점에 손님이 없네."),
     ),
+    "player as the topic of a later clause": ('하루가 웃자 카즈키는 고개를 끄덕이며 대답했다.\n"잘 왔어."', CASUAL),
+    "player after a connective": ('하루는 웃는다. 그러자 카즈키가 눈물을 흘린다.\n"잘 왔어."', CASUAL),
+    "player without a particle": ('하루는 웃는다. 카즈키, 고개를 끄덕인다.\n"잘 왔어."', CASUAL),
+    "list padding": ('하루는 웃었다.\n"응, 그래, 맞아, 좋아, 알아, 그럼, 물론, 당연, 진짜, 정말, 아주, 매우, 꽤, 참."', CASUAL),
+    "hard-space padding": ('하루는 웃었다.\u00a0\u00a0\u00a0\u00a0\u00a0\n"반가워."', CASUAL),
+    "talks about being a model": ('하루는 웃었다.\n"나는 인공지능 언어 모델이라 대답할 수 없어."', CASUAL),
+    "name padding": ('하루는 하루를 보는 하루의 하루였다.\n"하루는 반가워."', CASUAL),
+    "narration in quotes": ('하루는 웃는다.\n"하루는 손을 흔든다."', CASUAL),
+    "decomposed Hangul": (unicodedata.normalize("NFD", '하루는 웃었다.\n"반가워."'), CASUAL),
+    "reordered echo": (
+        '하루는 고개를 든다.\n"네가 어제 시장에서 산 사과를 다 먹었어?"',
+        context(user="어제 시장에서 산 사과를 네가 다 먹었어?"),
+    ),
+    "wide label": ('하루는 웃었다.\n"반가워."\nＵＳＥＲ： 다음', CASUAL),
+    "out of character": ('하루는 웃었다. (OOC: 계속할까요?)\n"반가워."', CASUAL),
+    "JSON": ('{"narration": "하루는 웃었다.", "speech": "반가워."}', CASUAL),
+    "markdown": ('**하루는 웃었다.**\n"반가워."', CASUAL),
+    "zero width": ('하루는 웃었다.\n"반\u200b가워."', CASUAL),
+    "casual noun phrase for polite": ('하루는 웃었다.\n"그래."', POLITE),
     "echo with a tail": (
         '하루는 고개를 든다.\n"오늘은 비가 많이 와서 서점에 손님이 없네. 응."',
         context(user='카즈키는 우산을 접는다.\n"오늘은 비가 많이 와서 서점에 손님이 없네."'),
