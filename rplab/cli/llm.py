@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rplab.cli import llm_chat
+from rplab.cli import llm_chat, llm_fetch
 from rplab.errors import ConfigError
 from rplab.l10n import tr
 
@@ -25,7 +25,7 @@ _STAGES = {
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
-    """Add `rplab llm sft|merge|grpo|eval|chat`."""
+    """Add `rplab llm sft|merge|grpo|eval|chat|fetch`."""
     group = commands.add_parser(
         "llm",
         help=tr("언어 모델 학습과 평가", "train, merge, evaluate and try the language model"),
@@ -37,6 +37,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     _add_grpo(llm)
     _add_eval(llm)
     llm_chat.register(llm)
+    llm_fetch.register(llm)
 
 
 def _add_sft(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
