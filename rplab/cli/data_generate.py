@@ -70,7 +70,7 @@ def _register_merge(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to make; run again after a stop to resume")
     parser.add_argument("--scenarios", type=Path, metavar="FILE", help="for dialogues: the scenarios file that the parts were made from")
     parser.add_argument("--budget", metavar="AMOUNT", help="for what is still missing, the parts included: 2.50 (USD) or 500k-tokens")
-    parser.add_argument("--in-flight", type=positive, default=64, metavar="N", help="items at work at once (default: 64)")
+    parser.add_argument("--in-flight", type=positive, default=128, metavar="N", help="items at work at once (default: 128)")
 
 
 def _merge(arguments: argparse.Namespace) -> int:

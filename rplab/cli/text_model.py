@@ -40,7 +40,7 @@ def add_text_model(parser: argparse.ArgumentParser, default: str | None = "scrip
     parser.add_argument("--backend-set", action="append", default=[], metavar="KEY=VALUE", help=set_help)
     budget_help = "stop before more is spent, earlier runs of the same command included: 2.50 (USD) or 500k-tokens"
     parser.add_argument("--budget", metavar="AMOUNT", help=budget_help)
-    parser.add_argument("--in-flight", type=positive, default=64, metavar="N", help="items at work at once (default: 64)")
+    parser.add_argument("--in-flight", type=positive, default=128, metavar="N", help="items at work at once (default: 128)")
 
 
 def add_estimate(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ class _GenerationConfig(StageConfig):
     """Root of every draw; equal seed and backend, equal rows."""
     pack: str = "v7"
     """Dialogue recipe: a shipped pack's name or a pack folder."""
-    in_flight: Annotated[int, RunOnly()] = Field(default=64, ge=1, le=4096)
+    in_flight: Annotated[int, RunOnly()] = Field(default=128, ge=1, le=4096)
     """Items at work at once; changes nothing but the speed."""
     backend: BackendConfig = Field(default_factory=ScriptedConfig)
     """Which text model answers."""
