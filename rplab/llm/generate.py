@@ -18,16 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
-from transformers.utils import logging as transformers_logging
 
 from rplab.errors import DataError, ModelError
 from rplab.llm.eval_config import DecodingConfig, Precision
-from rplab.llm.model_folder import check_model_folder
+from rplab.llm.open_model import open_model
+from rplab.llm.prefix_cache import PrefixCaches
 from rplab.llm.sampling import RowSampler, TextPieces
-from rplab.llm.template import control_pattern, install_template
+from rplab.llm.template import control_pattern
 from rplab.seeding import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -38,8 +36,6 @@ Prompt = str | Sequence[Mapping[str, str]]
 _STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 _READ_AHEAD_BLOCK = 128
 """Tokens between two looks at whether anybody wants to speak."""
-_FP32_MAX_PARAMETERS = 1_000_000_000
-"""On a CPU, models up to this size run in fp32 (exact and fast enough); larger ones in bf16, which halves the memory."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +63,7 @@ class TextModel:
         self._pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self._stop_ids)
         self._control = control_pattern(tokenizer)
         self._lock = threading.Lock()
-        self._stream_cache: Any = None
-        self._stream_ids: list[int] = []
+        self._caches = PrefixCaches(model.config)
         self.num_read = 0
         """Prompt tokens that the last stream had to read."""
         self.num_reused = 0
@@ -80,26 +75,13 @@ class TextModel:
 
         Args:
             folder: Directory with config.json, safetensors weights, tokenizer.json.
-            precision: See `EvaluateConfig.precision`.
+            precision: See `EvaluateConfig.precision`; `nf4` needs the training half (bitsandbytes).
             device: torch device; the first GPU when there is one, else the CPU.
 
         Raises:
             ModelError: The folder is missing, incomplete or not loadable; the message says what to do.
         """
-        check_model_folder(folder)
-        transformers_logging.disable_progress_bar()  # one bar a loaded file would stand between the lines of play
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, dtype=_dtype(precision, folder, place), attn_implementation="sdpa"
-            )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                f"{folder}: cannot be loaded ({error}). Make the stage that wrote it again, or copy the folder anew"
-            ) from error
-        install_template(tokenizer)
-        return cls(model.to(place).eval(), tokenizer, folder)
+        return cls(*open_model(folder, precision, device), folder)
 
     @property
     def max_positions(self) -> int:
@@ -206,18 +188,15 @@ class TextModel:
         """
         ids = self.encode(prompt)[: self.max_positions]
         with self._lock:
-            shared = _common_prefix(self._stream_ids, ids)
-            cache, self._stream_cache = self._stream_cache, None
-            if cache is None or shared == 0 or not _cut_back(cache, shared):
-                cache, shared = _new_cache(self.model.config), 0
-            known = ids[:shared]
-            while len(known) < len(ids) and not cancelled():
-                block = ids[len(known) : len(known) + _READ_AHEAD_BLOCK]
-                self._step(torch.tensor([block], device=self.model.device), None, None, cache)
-                known = known + block
-            if cache.get_seq_length() == len(known):
-                self._stream_cache, self._stream_ids = cache, known
-            return len(known) - shared
+            prompt_cache = self._caches.take(ids)
+            shared = len(prompt_cache.ids)
+            while len(prompt_cache.ids) < len(ids) and not cancelled():
+                done = len(prompt_cache.ids)
+                block = ids[done : done + _READ_AHEAD_BLOCK]
+                self._step(torch.tensor([block], device=self.model.device), None, None, prompt_cache.cache)
+                prompt_cache.ids += block
+            self._caches.put(prompt_cache)
+            return len(prompt_cache.ids) - shared
 
     @torch.inference_mode()
     def _step(self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor | None, cache: Any) -> torch.Tensor:
@@ -230,22 +209,18 @@ class TextModel:
     def _tokens(self, ids: list[int], sampler: RowSampler) -> Iterator[int]:
         """Yield one row's tokens without end, reusing what the last stream left in the cache."""
         device = self.model.device
-        shared = _common_prefix(self._stream_ids, ids[:-1])
-        cache, self._stream_cache = self._stream_cache, None  # gone until this stream leaves a consistent one
-        if cache is None or shared == 0 or not _cut_back(cache, shared):
-            cache, shared = _new_cache(self.model.config), 0
-        known, new = ids[:shared], ids[shared:]
-        self.num_read, self.num_reused = len(new), shared
+        known = self._caches.take(ids[:-1])
+        new = ids[len(known.ids) :]
+        self.num_read, self.num_reused = len(new), len(known.ids)
         try:
             while True:
-                logits = self._step(torch.tensor([new], device=device), None, None, cache)
-                known += new
+                logits = self._step(torch.tensor([new], device=device), None, None, known.cache)
+                known.ids += new
                 token = sampler.pick(logits[0])
                 new = [token]
                 yield token
         finally:
-            if cache.get_seq_length() == len(known):
-                self._stream_cache, self._stream_ids = cache, known
+            self._caches.put(known)
 
     def _answer(self, rows: list[list[int]], seeds: list[int], decoding: DecodingConfig) -> list[Completion]:
         """Decode one batch; rows that are done leave it as soon as half of it is done."""
@@ -310,15 +285,6 @@ def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(ids)
 
 
-def _dtype(precision: Precision, folder: Path, device: torch.device) -> torch.dtype:
-    if precision == "fp32":
-        return torch.float32
-    if precision == "bf16" or device.type != "cpu":
-        return torch.bfloat16
-    stored_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return torch.float32 if stored_bytes <= 2 * _FP32_MAX_PARAMETERS else torch.bfloat16
-
-
 def _row_seeds(seed: int, encoded: Sequence[Sequence[int]]) -> list[int]:
     """Give every row a seed from its own tokens, and the n-th copy of a prompt one from n as well."""
     copies: dict[tuple[int, ...], int] = {}
@@ -330,39 +296,8 @@ def _row_seeds(seed: int, encoded: Sequence[Sequence[int]]) -> list[int]:
     return seeds
 
 
-def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    shared = 0
-    for a, b in zip(left, right, strict=False):
-        if a != b:
-            break
-        shared += 1
-    return shared
-
-
 def _without(control: re.Pattern[str], text: str) -> str:
     """Take control tokens out until none is left: taking one out can bring another together."""
     while control.search(text):
         text = control.sub("", text)
     return text
-
-
-def _cut_back(cache: Any, length: int) -> bool:
-    """Cut a cache back to `length` tokens; False when its layers cannot forget."""
-    surplus = cache.get_seq_length() - length
-    try:
-        if surplus > 0:
-            cache.crop(-surplus)
-    except (RuntimeError, NotImplementedError, AttributeError):
-        return False
-    return True
-
-
-def _new_cache(config: Any) -> DynamicCache:
-    """Return an empty key/value cache that can be cut back to a shared beginning where the architecture allows it.
-
-    A cache made from the config forgets what has left a sliding window and cannot be cut back; a plain one keeps all, and the masks
-    do the sliding. Layers with another kind of state (convolutions, linear attention) need the one made from the config.
-    """
-    layers = getattr(config.get_text_config(), "layer_types", None) or ()
-    attends = all(kind in {"full_attention", "sliding_attention", "chunked_attention"} for kind in layers)
-    return DynamicCache() if attends else DynamicCache(config=config)
