@@ -50,6 +50,7 @@ def _add(commands: Commands, name: str, korean: str, english: str, example: str)
     add_text_model(parser)
     parser.add_argument("--shard", metavar="I/N", help="do only the I-th of N parts; `merge-shards` puts them together")
     add_estimate(parser)
+    parser.add_argument("--force", action="store_true", help="make the file again although the same command has finished it")
     return parser
 
 

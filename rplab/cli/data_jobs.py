@@ -94,16 +94,17 @@ def run_or_estimate(job: Job, arguments: argparse.Namespace) -> int:
         from rplab.cli.data_estimate import show_estimate
 
         return show_estimate(job, arguments.estimate, as_json=arguments.json)
-    return run_job(job, as_json=arguments.json)
+    return run_job(job, as_json=arguments.json, force=arguments.force)
 
 
-def run_job(job: Job, *, as_json: bool, answers: tuple[Path, ...] = ()) -> int:
+def run_job(job: Job, *, as_json: bool, answers: tuple[Path, ...] = (), force: bool = False) -> int:
     """Run a job to its output file and print what came of it.
 
     Args:
         job: What to do.
         as_json: Print {out, stats, side_files}.
         answers: Answers of shards to take over.
+        force: Make the file again although it is finished.
     """
     from rplab.dialogue.shard_answers import hand_over
     from rplab.dialogue.single_file import run_to_file, summarise
@@ -114,10 +115,17 @@ def run_job(job: Job, *, as_json: bool, answers: tuple[Path, ...] = ()) -> int:
 
     started = time.monotonic()
     with stop_on_signal() as stop:
-        done = run_to_file(job.function, job.config, job.inputs, job.out, main=job.main, report=Reporter(), stop=stop, prepare=prepare)
+        done = run_to_file(
+            job.function, job.config, job.inputs, job.out, main=job.main, report=Reporter(), stop=stop, prepare=prepare, force=force
+        )
     if as_json:
-        shown = {"out": str(done.out), "stats": done.stats, "side_files": [str(path) for path in done.side_files]}
+        shown = {"out": str(done.out), "stats": done.stats, "side_files": [str(path) for path in done.side_files], "before": done.before}
         print(json.dumps(shown, ensure_ascii=False))
+        return 0
+    if done.before:
+        korean = f"{done.out}: 같은 명령으로 이미 끝났습니다 ({summarise(done.stats)}). 아무것도 묻지 않았습니다. 다시 만들려면 --force"
+        english = f"{done.out}: finished before by the same command ({summarise(done.stats)}). Nothing was asked; --force makes it again"
+        print(tr(korean, english))
         return 0
     print(f"{done.out}: {summarise(done.stats)}, {time.monotonic() - started:.1f} s")
     for path in done.side_files:

@@ -2,6 +2,7 @@
 
 The journal lives in `.FILE.resume/` beside the output until the file is there, so that the same command after a kill
 goes on where it was. The file appears at once and whole; what was refused goes to `FILE` with `.rejects` in its name.
+The same command on a finished file asks nothing and says so (`finished.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rplab.dialogue.finished import find_finished, identify, note_finished, note_path
 from rplab.errors import ConfigError, StorageError
 from rplab.jsonl import storage_error
 from rplab.stage import Progress, StageConfig, StageContext, StageFunction, Stats
@@ -28,6 +30,8 @@ class FileRun:
     stats: Stats
     side_files: tuple[Path, ...]
     """Rejects and partial dialogues, where there were any."""
+    before: bool = False
+    """Whether an earlier run of the same command had made it all, so that nothing was done now."""
 
 
 def run_to_file(
@@ -40,6 +44,7 @@ def run_to_file(
     report: Callable[[Progress], None],
     stop: threading.Event,
     prepare: Callable[[Path], None] = lambda _: None,
+    force: bool = False,
 ) -> FileRun:
     """Run a stage function and publish one of its files as `out`.
 
@@ -52,6 +57,7 @@ def run_to_file(
         report: Receives progress.
         stop: Set it to ask for an early end.
         prepare: Gets the resume folder before anything runs, to put answers there that came another way.
+        force: Make the file again although the same run has made it before.
 
     Raises:
         StageInterrupted: `stop` was set; the same call goes on from there.
@@ -62,21 +68,27 @@ def run_to_file(
     resume = resume_folder(out)
     work = resume / "out"
     try:
+        identity = identify(function, config, inputs, main)
+        if not force and not resume.exists() and (finished := find_finished(out, identity)) is not None:
+            return FileRun(out, finished.stats, finished.side_files, before=True)
         resume.mkdir(parents=True, exist_ok=True)
         with _locked(resume / "lock", out):
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
             prepare(resume)
             stats = function(config, inputs, StageContext(out=work, resume=resume, report=report, stop=stop))
-            side_files = [_publish_side(path, out) for path in sorted(work.iterdir()) if path.suffix == ".jsonl" and path.name != main]
+            note_path(out).unlink(missing_ok=True)
+            published = [_publish_side(path, out) for path in sorted(work.iterdir()) if path.suffix == ".jsonl" and path.name != main]
+            side_files = tuple(path for path in published if path is not None)
             (work / main).replace(out)
+            note_finished(out, identity, stats, side_files)
             shutil.rmtree(resume, ignore_errors=True)
     except OSError as error:
         raise storage_error(error, Path(error.filename or out)) from error
     finally:
         if not any(path.stat().st_size for path in resume.glob("*.journal")):
             shutil.rmtree(resume, ignore_errors=True)  # nothing was answered: nothing to resume
-    return FileRun(out, stats, tuple(path for path in side_files if path is not None))
+    return FileRun(out, stats, side_files)
 
 
 def run_pilot(

@@ -33,7 +33,7 @@ def test_singleturn_makes_the_file_and_says_what_it_did(tmp_path, capsys):
     shown = json.loads(capsys.readouterr().out)
     assert shown["stats"]["accepted"] == len(out.read_text(encoding="utf-8").splitlines()) == 12
     assert shown["side_files"] == [str(tmp_path / "rows.rejects.jsonl")]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "rows.rejects.jsonl"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["rows.jsonl", "rows.rejects.jsonl"]
 
 
 def test_scenarios_then_dialogues(tmp_path, capsys):
@@ -190,3 +190,34 @@ def test_two_commands_on_one_output_do_not_mix(tmp_path):
     assert (first.returncode, second.returncode) == (0, 1)
     assert b"another process is writing this output" in errors
     assert len(out.read_text(encoding="utf-8").splitlines()) == 300
+
+
+def test_a_finished_run_asks_nothing_again_unless_forced(tmp_path, capsys):
+    out = tmp_path / "rows.jsonl"
+    argv = ("singleturn", "--target-rows", 20, "--backend-set", "p_empty=0.2", "--out", out)
+    _finish(tmp_path / "first", *argv)
+    made, rejects = out.read_bytes(), out.with_name("rows.rejects.jsonl").read_bytes()
+
+    _finish(tmp_path / "again", *argv)
+    assert _sent(tmp_path / "again") == 0
+    assert (out.read_bytes(), out.with_name("rows.rejects.jsonl").read_bytes()) == (made, rejects)
+    capsys.readouterr()
+    assert _call(*argv, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["before"] is True
+
+    _finish(tmp_path / "forced", *argv, "--force")
+    assert _sent(tmp_path / "forced") == _sent(tmp_path / "first")
+    assert out.read_bytes() == made
+    _finish(tmp_path / "other seed", *argv, "--seed", 7)
+    assert _sent(tmp_path / "other seed") > 0
+    assert out.read_bytes() != made
+
+    out.write_bytes(out.read_bytes()[:-20])  # somebody changed the file: it is made again
+    _finish(tmp_path / "damaged", *argv, "--seed", 7)
+    assert _sent(tmp_path / "damaged") > 0
+
+
+def _finish(calls, *argv):
+    process = _start(calls, *argv, latency_ms=0)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors.decode()
