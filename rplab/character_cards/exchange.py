@@ -182,8 +182,8 @@ def _gender(text: str) -> str | None:
 
 def _fill(text: str, character: str, player: str) -> str:
     """Fill the two name macros and drop every other."""
-    text = re.sub(r"(?i)\{\{char\}\}|<bot>|<char>", character, text)
-    text = re.sub(r"(?i)\{\{user\}\}|<user>", player, text)
+    text = re.sub(r"(?i)\{\{char\}\}|<bot>|<char>", lambda _: character, text)
+    text = re.sub(r"(?i)\{\{user\}\}|<user>", lambda _: player, text)
     return _MACRO.sub("", text).replace("{", "(").replace("}", ")")
 
 

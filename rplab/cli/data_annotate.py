@@ -39,6 +39,7 @@ def register(subparsers: Commands) -> None:
         add_text_model(parser, default=None)
         parser.add_argument("--max-attempts", type=positive, default=3, metavar="N", help="attempts per item (default: 3)")
         add_estimate(parser)
+        parser.add_argument("--force", action="store_true", help="make the file again although the same command has finished it")
         add_seed(parser)
 
 

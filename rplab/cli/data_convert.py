@@ -1,4 +1,4 @@
-"""`rplab data convert | normalise | preprocess | unite | translation-set | grpo-set | card`."""
+"""`rplab data convert | normalise | preprocess | unite | dedup | translation-set | grpo-set | card`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def register(subparsers: Commands) -> None:
         _register_normalise,
         _register_preprocess,
         _register_unite,
+        _register_dedup,
         _register_translation,
         _register_grpo,
         _register_card,
@@ -111,6 +112,54 @@ def unite(arguments: argparse.Namespace) -> int:
     from rplab.dataset.unite import unite_files
 
     return report_counts(unite_files(arguments.inputs, arguments.output), [arguments.output], as_json=arguments.json)
+
+
+def _register_dedup(subparsers: Commands) -> None:
+    parser = add_command(
+        subparsers,
+        "dedup",
+        "같은 행, 거의 같은 행, (임베딩 서버가 있으면) 뜻이 같은 행을 하나만 남깁니다.",
+        "Keep the first of equal rows, near copies and, with an embeddings endpoint, rows that say the same.",
+        "rplab data dedup in.jsonl out.jsonl --semantic 0.92 --embeddings bge-m3 --base-url http://127.0.0.1:8080/v1",
+        dedup,
+    )
+    add_in_out(parser)
+    near_help = "Jaccard similarity of character 3-grams that makes a near copy; 0 = do not look (default: 0.85)"
+    parser.add_argument("--near", type=_share, default=0.85, metavar="0..1", help=near_help)
+    parser.add_argument("--semantic", type=_share, metavar="0..1", help="cosine that makes two rows the same; needs --embeddings")
+    parser.add_argument("--embeddings", metavar="MODEL", help="embedding model of an OpenAI-compatible endpoint")
+    parser.add_argument("--base-url", default="https://api.openai.com/v1", help="its address, up to and including /v1")
+    parser.add_argument("--api-key-env", metavar="NAME", help="environment variable with its key")
+
+
+def dedup(arguments: argparse.Namespace) -> int:
+    """Run `rplab data dedup`."""
+    from pydantic import ValidationError
+
+    from rplab.backend.embeddings import EmbeddingsConfig
+    from rplab.dataset.dedup import dedup_file
+
+    if (arguments.semantic is None) != (arguments.embeddings is None):
+        raise ConfigError("--semantic needs --embeddings MODEL, and --embeddings needs --semantic 0.92 or another cosine. Give both")
+    try:
+        endpoint = (
+            EmbeddingsConfig(model=arguments.embeddings, base_url=arguments.base_url, api_key_env=arguments.api_key_env)
+            if arguments.embeddings
+            else None
+        )
+        if endpoint is not None:
+            endpoint.endpoint()
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors()).replace("_", "-")) from None
+    counts = dedup_file(arguments.input, arguments.output, near=arguments.near or None, semantic=arguments.semantic, embeddings=endpoint)
+    return report_counts(counts, [arguments.output], as_json=arguments.json)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value
 
 
 def _register_translation(subparsers: Commands) -> None:

@@ -175,12 +175,12 @@ def test_a_submission_killed_in_the_middle_is_found_again(call, chat, write, end
 
 
 def test_judging_stops_at_its_budget_and_says_what_it_would_cost(call, chat, write, endpoint, capsys):
-    write("in.jsonl", *(chat(GOOD * (1 + number % 3)) for number in range(40)))
+    write("in.jsonl", *(chat(f"{number} {GOOD * (1 + number % 3)}") for number in range(40)))
 
     call("judge", "in.jsonl", "out.jsonl", *endpoint, "--estimate", 6, "--json", "--backend-set", "price_input_usd=1")
     shown = json.loads(capsys.readouterr().out)
-    with pytest.raises(BackendError, match="budget of 12,000 tokens"):
-        call("judge", "in.jsonl", "out.jsonl", *endpoint, "--budget", "12k-tokens")
+    with pytest.raises(BackendError, match="budget of 20,000 tokens"):
+        call("judge", "in.jsonl", "out.jsonl", *endpoint, "--budget", "20k-tokens")
 
     assert shown["estimate"]["num_items"] == 40
     assert 0 < shown["estimate"]["usd"]["low"] <= shown["estimate"]["usd"]["expected"] <= shown["estimate"]["usd"]["high"]

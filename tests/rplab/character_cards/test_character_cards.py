@@ -1,8 +1,10 @@
 """Cards of other tools: what is read, what is refused, what survives the way there and back, what a broken file does."""
 
 import base64
+import contextlib
 import json
 import struct
+import time
 import zipfile
 import zlib
 
@@ -219,3 +221,26 @@ def test_any_json_is_a_card_or_a_clear_error(tmp_path_factory, value):
         return
     assert card.age >= 20
     assert parse_card_json(json.dumps(export_card(card)).encode(), path)
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "..\\..\\x", "\\1\\g<0>", "$(id)", "%s%n", "사\x00야"])
+def test_a_strange_name_is_only_a_name(name, tmp_path):
+    path = tmp_path / "card.json"
+    data = {"name": name, "description": "나이: 27\n{{char}}의 카페", "personality": "차분하다", "first_mes": "{{user}}, 어서 와."}
+    path.write_text(json.dumps({"spec": "chara_card_v2", "data": data}), encoding="utf-8")
+
+    imported = import_card(path, Stated(name_ja="サヤ"))
+
+    assert imported.card.name == name.replace("\x00", "")
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["card.json"]
+
+
+def test_a_card_as_large_as_allowed_is_read_in_a_moment(tmp_path):
+    path = tmp_path / "card.json"
+    for text in ("age " * 400_000, " - ," * 300_000, "나이: 27" + " " * 1_500_000 + "x", "{{" * 100_000):
+        data = {"name": "사야", "description": text, "personality": text[:10], "first_mes": "어서 와."}
+        path.write_text(json.dumps({"spec": "chara_card_v2", "data": data}), encoding="utf-8")
+        started = time.process_time()
+        with contextlib.suppress(LabError):
+            import_card(path, Stated(name_ja="サヤ", age=27))
+        assert time.process_time() - started < 20  # CPU time; catastrophic matching would take hours
