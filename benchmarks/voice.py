@@ -1,19 +1,21 @@
 """How fast the voice is: the same full-size random weights in our ONNX runtime, in torch eager and in HayaKoe.
 
     python benchmarks/voice.py [--size full|small] [--threads 1 2] [--rounds 3] [--bert FOLDER] [--deberta HF_FOLDER]
-                               [--hayakoe PYTHON] [--folder KEEP] [--json]
+                               [--hayakoe PYTHON] [--sbv2 PYTHON] [--folder KEEP] [--json]
 
 Each side is a process of its own, bound to as many cores as it gets threads; the sides speak in turn, so that a busy
 machine is busy for all of them, and the best of `--rounds` counts. Reported for each number of threads and sentence:
 
 * `rtf`: text to samples (front end, BERT when given, network) by length of sound; `network_rtf`: without front end and BERT.
-* `against_torch`, `against_hayakoe`: our RTF by theirs.
+* `against_...`: our RTF by theirs, by wall and by CPU time (the latter says more on a busy machine with one thread).
 * `first_sound_s`: text to the first piece of a 15-character sentence, nothing cached.
 * `pieces_difference`: largest difference of decoding in pieces to decoding at once.
 * memory of the process that only speaks.
 
 `--bert` is a folder of `rplab tts export-bert`, `--deberta` the model it was made from (for torch), `--hayakoe` the Python
 of an environment with `pip install hayakoe`: it runs our mono graph, with its names for the inputs, and our int8 BERT.
+`--sbv2` is one with `pip install style-bert-vits2-mk[torch]`: the family's own network in torch eager. `torch` is ours in
+torch eager, whose attention is banded and so already faster.
 Random weights speak noise, so durations are set to 6 frames a phone (70 ms, as in speech).
 """
 
@@ -39,7 +41,6 @@ SENTENCE_15 = "明日の朝は早く起きてください。"
 SENTENCES = {
     "15 characters": SENTENCE_15,
     "5 s": "駅前の新しい喫茶店に行きましょう、お茶とケーキがとても美しい。",
-    "15 s": "駅前の新しい喫茶店に行きましょう、お茶とケーキがとても美しい。" * 3,
 }
 FRAMES_PER_PHONE = 6.0
 
@@ -52,6 +53,7 @@ def main() -> int:
     parser.add_argument("--bert", type=Path)
     parser.add_argument("--deberta", type=Path)
     parser.add_argument("--hayakoe", type=Path, metavar="PYTHON")
+    parser.add_argument("--sbv2", type=Path, metavar="PYTHON")
     parser.add_argument("--folder", type=Path, help="keep the exported voice here; used again when it is there")
     parser.add_argument("--no-torch", action="store_true", help="leave out torch eager")
     parser.add_argument("--side", choices=("ours", "torch"), help=argparse.SUPPRESS)
@@ -154,8 +156,8 @@ class Side:
         self._process.wait()
 
 
-def compare(arguments: argparse.Namespace, threads: int, peer: Path | None) -> list[dict[str, Any]]:
-    """Let all sides speak in turn and return a row a sentence."""
+def start_sides(arguments: argparse.Namespace, threads: int, peer: Path | None) -> dict[str, Side]:
+    """Start a process for each side that was asked for."""
     here = [sys.executable, __file__, "--folder", str(arguments.folder), "--threads", str(threads)]
     here += [word for name in ("bert", "deberta") if (path := getattr(arguments, name)) for word in (f"--{name}", str(path))]
     sides = {"ours": Side([*here, "--side", "ours"], threads)}
@@ -163,6 +165,15 @@ def compare(arguments: argparse.Namespace, threads: int, peer: Path | None) -> l
         sides["torch"] = Side([*here, "--side", "torch"], threads)
     if peer is not None:
         sides["hayakoe"] = Side([str(arguments.hayakoe), str(Path(__file__).with_name("voice_hayakoe.py")), str(peer)], threads)
+    if arguments.sbv2:
+        words = [str(Path(__file__).with_name("voice_sbv2.py")), str(arguments.folder), str(arguments.deberta), str(threads)]
+        sides["sbv2"] = Side([str(arguments.sbv2), *words], threads)
+    return sides
+
+
+def compare(arguments: argparse.Namespace, threads: int, peer: Path | None) -> list[dict[str, Any]]:
+    """Let all sides speak in turn and return a row a sentence."""
+    sides = start_sides(arguments, threads, peer)
     rows: list[dict[str, Any]] = []
     for title, text in SENTENCES.items():
         best: dict[str, dict[str, float]] = {name: {} for name in sides}
@@ -176,10 +187,12 @@ def compare(arguments: argparse.Namespace, threads: int, peer: Path | None) -> l
             row |= {f"{name}_cpu_rtf": round(answer["cpu_s"] / answer["audio_s"], 3)}
             if "network_s" in answer:
                 row |= {f"{name}_network_rtf": round(answer["network_s"] / answer["audio_s"], 3)}
-        for name in ("torch", "hayakoe"):
-            if name in sides:
+        for name in sides:
+            if name != "ours":
                 row[f"against_{name}"] = round(row["ours_rtf"] / row[f"{name}_rtf"], 3)
+                row[f"against_{name}_cpu"] = round(row["ours_cpu_rtf"] / row[f"{name}_cpu_rtf"], 3)
         rows.append(row)
+        print(json.dumps(row, ensure_ascii=False), file=sys.stderr, flush=True)
     first = [sides["ours"].ask(first=SENTENCE_15)["first_s"] for _ in range(2 * arguments.rounds)]
     rows.append({"threads": threads, "sentence": "first sound", "first_sound_s": round(min(first), 3), **sides["ours"].ask(about=True)})
     for side in sides.values():
