@@ -26,7 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils.import_utils import is_flash_attn_4_available
 
-from rplab.errors import ConfigError
+from rplab.errors import ConfigError, ModelError
 from rplab.llm.config import Attention
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,15 @@ def varlen_attention(
 
     Returns:
         (1, T, heads, head dim), None.
+
+    Raises:
+        ModelError: A packed row without borders: the model swallows them.
     """
+    if cu_seq_lens_q is None and _packed.get():
+        raise ModelError(
+            f"{type(module).__name__} does not hand the borders of packed dialogues to its attention, so they would see each other. "
+            "Set packing: false and attention: sdpa (SFT), or take a base of the Qwen, Llama, Mistral or Gemma families"
+        )
     if cu_seq_lens_q is None or attention_mask is not None or query.shape[0] != 1:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, sliding_window=sliding_window, **options

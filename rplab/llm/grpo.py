@@ -8,6 +8,7 @@ with the reason.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -108,6 +109,8 @@ def train_grpo(config: GrpoConfig, inputs: Mapping[str, Path], context: StageCon
     write_rows(context.out / "probe.jsonl", ({"text": render(tokenizer, dialogue)} for dialogue in dialogues))
     samples.publish()
     metrics.publish()
+    if (context.resume / "tensorboard").is_dir():
+        shutil.copytree(context.resume / "tensorboard", context.out / "logs" / "tensorboard", dirs_exist_ok=True)
     return {"start": start.kind, "train_rows": train.tally.as_stats(), **reward_stats(trainer.state.log_history, config.seed)}
 
 

@@ -18,6 +18,7 @@ from rplab.llm.attention import packed_forward
 from rplab.llm.config import GrpoConfig
 from rplab.llm.hooks import LabHooks, shared_arguments
 from rplab.llm.rollouts import draw_replies
+from rplab.llm.sft_trainer import passes_of_process
 from rplab.llm.shared_prefix import share_prefixes, spread
 from rplab.llm.template import pad_id
 
@@ -118,7 +119,7 @@ def trainer_arguments(config: GrpoConfig, checkpoints: Path, weights: list[float
         **vllm,
         max_steps=config.max_steps,
         per_device_train_batch_size=config.micro_batch,
-        gradient_accumulation_steps=replies // config.micro_batch,
+        gradient_accumulation_steps=passes_of_process(replies // config.micro_batch),
         generation_batch_size=replies,
         num_generations=config.num_generations,
         max_completion_length=config.max_completion_tokens,

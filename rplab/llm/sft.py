@@ -9,6 +9,7 @@ with the same bytes.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -234,6 +235,8 @@ def fit_adapter(
     samples.add(model, trainer.state.global_step)
     samples.publish()
     metrics.publish()
+    if (context.resume / "tensorboard").is_dir():
+        shutil.copytree(context.resume / "tensorboard", context.out / "logs" / "tensorboard", dirs_exist_ok=True)
     return Fit(trainer.state.global_step, before, after, _stats(trainer, train, before, after, config) | {"best_step": kept})
 
 
@@ -274,6 +277,7 @@ def _stats(trainer: LabSftTrainer, train: Sequence[Example], before: HeldOut, af
     losses = [float(row["loss"]) for row in trainer.state.log_history if "loss" in row]
     return {
         "steps": trainer.state.global_step,
+        "attention": str(trainer.model.config._attn_implementation),  # type: ignore[union-attr]
         "tokens": tokens,
         "learnt_tokens": sum(example.num_learnt for example in train),
         "packed_rows": packed_rows,

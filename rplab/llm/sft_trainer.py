@@ -70,8 +70,8 @@ def passes_of_process(passes: int) -> int:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if passes % world:
         raise ConfigError(
-            f"{passes} forward passes a step cannot be shared by {world} processes. Make accumulation_steps (or step_tokens) a multiple, "
-            "or set machine.processes to a divisor"
+            f"{passes} forward passes a step cannot be shared by {world} processes. Make accumulation_steps (step_tokens, or the "
+            "replies of a step) a multiple, or set machine.processes to a divisor"
         )
     return passes // world
 

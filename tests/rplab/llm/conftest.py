@@ -76,6 +76,12 @@ class StageRunner:
         return self.root / name
 
 
+@pytest.fixture(scope="session")
+def runner():
+    """Makes a `StageRunner` for a folder."""
+    return StageRunner
+
+
 @pytest.fixture
 def stages(tmp_path):
     return StageRunner(tmp_path)

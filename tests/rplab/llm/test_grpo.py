@@ -1,17 +1,22 @@
 """GRPO: rewards rise, prompts are bounded, a collapse is an error, and a killed run ends with the same bytes."""
 
 import json
+import threading
 from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import openai
 import pytest
 from pydantic import ValidationError
 
 from rplab.character import Register
-from rplab.errors import DataError, ModelError, TrainingError
+from rplab.errors import ConfigError, DataError, ModelError, TrainingError
 from rplab.llm.callbacks import CollapseDetector
-from rplab.llm.config import GrpoConfig
+from rplab.llm.config import GrpoConfig, RelevanceSettings
 from rplab.llm.grpo import load_prompts, reward_functions, reward_stats, train_grpo
+from rplab.llm.grpo_start import choose_start
 from rplab.llm.precision import load_tokenizer, model_folder
+from rplab.llm.relevance import make_relevance
 from rplab.llm.rewards import TERMS, RewardContext
 from rplab.llm.rows import view_path
 from rplab.llm.samples import SampleFile
@@ -165,3 +170,95 @@ def test_a_missing_model_is_named(stages, toy):
 def test_a_missing_view_is_named(stages, tiny):
     with pytest.raises(DataError, match="grpo"):
         stages.run("x", train_grpo, GrpoConfig(), {"model": tiny, "dataset": stages.root})
+
+
+@pytest.mark.slow
+def test_a_small_card_goes_on_with_the_adapter_of_stage_2(stages, toy, tiny, tuned, merged, monkeypatch, caplog):
+    from rplab.llm import grpo_start
+    from rplab.llm.config import MergeConfig
+    from rplab.llm.lineage import read_lineage
+    from rplab.llm.merge import merge_adapter
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr(grpo_start, "free_memory", lambda: (1 << 20, "a small card"))
+    config = GrpoConfig.model_validate({**SMALL, "max_steps": 2, "max_completion_tokens": 16, "beta": 0.01})
+    inputs = {"model": merged[0], "dataset": toy, "base": tiny, "adapter": tuned[0]}
+
+    folder, stats = stages.run("grpo", train_grpo, config, inputs)
+
+    assert stats["start"] == "adapter"
+    assert "going on with the adapter of stage 2" in caplog.text
+    lineage, before = read_lineage(folder / "adapter"), read_lineage(tuned[0] / "adapter")
+    assert (lineage.base, lineage.precision) == (before.base, "nf4")
+    assert lineage.parent
+    stages.run("grpo_merge", merge_adapter, MergeConfig(), {"base": merged[0], "other_base": tiny, "adapter": folder})
+
+
+def test_where_to_start_says_what_is_missing(stages, toy, tiny, tuned, merged):
+    with pytest.raises(ConfigError, match="needs --adapter and --base"):
+        choose_start(GrpoConfig(start="adapter", precision="nf4"), {"model": merged[0], "dataset": toy})
+    with pytest.raises(ModelError, match="trained on another base"):
+        choose_start(GrpoConfig(start="adapter", precision="nf4"), {"base": merged[0], "adapter": tuned[0]})
+    assert choose_start(GrpoConfig(), {"model": merged[0]}).kind == "merged"
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Speaks enough of OpenAI's protocol: a text's embedding is its letters, a judge likes every reply with a question."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path.endswith("/embeddings"):
+            vectors = [[float(text.count(letter)) for letter in "가나다라비우산오네요사과"] for text in body["input"]]
+            data = {
+                "object": "list",
+                "model": "m",
+                "data": [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)],
+            }
+        else:
+            content = "점수: 8" if "?" in body["messages"][0]["content"].split("대답:")[-1] else "2"
+            data = {
+                "id": "1", "object": "chat.completion", "created": 0, "model": "m",
+                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}],
+            }  # fmt: skip
+        answer = json.dumps(data).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def endpoint():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+
+
+def test_relevance_is_asked_of_an_endpoint(endpoint, tokenizer, stages):
+    user = "비가 오네"
+    replies = ["우산 가져가요, 비 오네", "사과", user]
+    embedding = make_relevance(RelevanceSettings(kind="embedding", base_url=endpoint, model="m"))([user] * 3, replies)
+    judge = make_relevance(RelevanceSettings(kind="judge", base_url=endpoint, model="m"))([user] * 2, ["왜 그래?", "응."])
+
+    assert embedding[0] > 0.8
+    assert embedding[1:] == [0.0, 0.0]
+    assert judge == [0.8, 0.2]
+    settings = {"kind": "judge", "base_url": endpoint, "model": "m"}
+    config = GrpoConfig.model_validate({"relevance": settings})
+    functions = reward_functions(config, tokenizer, SampleFile(stages.context("x"), 0, 1))
+    assert [function.__name__ for function in functions] == [*TERMS, "relevance"]
+
+
+def test_an_endpoint_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr("rplab.llm.relevance.OpenAI", lambda **options: openai.OpenAI(**{**options, "max_retries": 0}))
+    ask = make_relevance(RelevanceSettings(kind="embedding", base_url="http://127.0.0.1:9/v1", model="m"))
+
+    with pytest.raises(TrainingError, match=r"127\.0\.0\.1:9/v1 does not answer"):
+        ask(["a"], ["b"])
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
+        make_relevance(RelevanceSettings(kind="judge", base_url="http://x", model="m", api_key_env="NO_SUCH_KEY"))

@@ -88,3 +88,23 @@ def test_draws_follow_the_global_generator_and_end_at_the_end(model):
     assert all(all(token >= 20 for token in reply[:-1]) for reply in first)
     assert len({tuple(reply) for reply in first[:3]}) > 1
     assert all(len(reply) <= 10 for reply in first)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("window", [None, 4])
+def test_the_gpu_kernel_sees_prompts_as_the_cpu_does(window):
+    """The kernel aligns the mask of a reply that is shorter than its keys at the end."""
+    from rplab.llm.attention import varlen_attention
+
+    ids, mask, columns = padded()
+    shared = share_prefixes(ids, mask, columns).inputs
+    torch.manual_seed(1)
+    tensors = [torch.randn(1, heads, shared["input_ids"].shape[1], 64) for heads in (4, 2, 2)]
+    names = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "prefixes")
+    wanted, _ = varlen_attention(torch.nn.Module(), *tensors, None, sliding_window=window, **{name: shared[name] for name in names})
+    there = share_prefixes(ids.cuda(), mask.cuda(), columns).inputs
+    found, _ = varlen_attention(
+        torch.nn.Module(), *(tensor.cuda() for tensor in tensors), None, sliding_window=window, **{name: there[name] for name in names}
+    )
+
+    assert torch.allclose(found.cpu(), wanted, atol=2e-2)
