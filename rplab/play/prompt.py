@@ -12,7 +12,7 @@ memories and lore, older exchanges, the summary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,9 @@ _SLOT_BASE = 1_000_000_000
 _MIN_TURN_FIT = 0.35
 """How well a turn from before the window must fit to be told again (0..1)."""
 _MIN_SLOT_FIT = 0.05
+_MIN_FRESH_FIT = 0.3
+"""How well a memory must fit the new message to be told although the conversation did not bring it up."""
+_MAX_FRESH_SLOTS = 3
 _SLOT_SCORE_SHARE = 0.35
 """Of a memory's own score in its rank; the rest is how well it fits (the predecessor's weights)."""
 
@@ -128,11 +131,16 @@ class Prompter:
             said += [node.user, node.told]
         return find_lore(self.world.lore, [*said, *([user] if user else [])], depth=self.world.config.lore_depth)
 
-    def find_slots(self, query: str) -> list[Slot]:
-        """Return the memories of this branch that fit a text best, pinned ones first, at most `max_slots` of them."""
-        slots = {slot.id + _SLOT_BASE: slot for slot in self.slots()}
+    def find_slots(self, query: str, shown: Collection[int] = ()) -> list[Slot]:
+        """Return the memories of this branch that fit a text best, pinned ones first, at most `max_slots` of them.
+
+        Args:
+            query: What was said.
+            shown: Exchanges that the model sees anyway: what was learnt in them is left out, unless it is pinned.
+        """
+        slots = {slot.id + _SLOT_BASE: slot for slot in self.slots() if slot.pinned or slot.turn not in shown}
         for number, slot in slots.items():
-            self.recall.put(number, slot.text)
+            self.recall.put(number, f"{slot.candidate.key}: {slot.candidate.value}")
         fits = self.recall.search(query, slots.keys(), self.query_vector)
         ranks = {
             number: _SLOT_SCORE_SHARE * slot.score + (1 - _SLOT_SCORE_SHARE) * fits.get(number, 0.0)
@@ -190,22 +198,45 @@ class Prompter:
         return self._timeline.summaries[path[covered - 1].id] if covered else ""
 
     def _tail(self, user: str, path: Sequence[Node], start: int, count: Count, room: int) -> str:
-        """Return what was found for this message, ready to stand before it; empty when nothing was."""
+        """Return what stands before the new message; empty when nothing was found.
+
+        First what the conversation so far brings up: it is known before the player types, so it is read ahead. Then what
+        only the new message brings up, which is little.
+        """
         spare = max(0, room - self._cost_of(ROOT_COST, self.world.system, count))
         config = self.world.config
-        parts: list[str] = []
+        memory_room, lore_room = self._share(config.memory_tokens, spare), self._share(config.lore_tokens, spare)
+        known: list[str] = []
         if config.enabled:
-            query = "\n".join([user, *(text for node in path[-1:] for text in (node.user, node.told))])
-            lines = [f"- {slot.text}" for slot in self.find_slots(query)]
-            lines += [f"- 예전에: {self._recalled(node)}" for node in self._find_turns(user, path[:start])]
-            if kept := self._fit(lines, self._share(config.memory_tokens, spare)):
-                parts.append("\n".join(["[기억]", *kept]))
-        lore = fit_lore(self.lore_hits(user), self.cost, self._share(config.lore_tokens, spare))
-        if lore:
-            parts.append("\n".join(["[배경]", *(f"- {hit.entry.content}" for hit in lore)]))
-        if not parts:
-            return ""
-        return "\n".join([*parts, "(참고만 하고, 지금 대화와 다르면 지금 대화를 따른다.)", "", ""])
+            said = "\n".join(text for node in path[-1:] for text in (node.user, node.told))
+            shown = frozenset(node.id for node in path[start:])
+            known = self._fit([f"- {slot.text}" for slot in self.find_slots(said, shown)], memory_room * 3 // 4)
+            memory_room -= sum(map(self.cost, known))
+        lore = [hit.entry.content for hit in fit_lore(self.lore_hits(""), self.cost, lore_room)]
+        lore_room -= sum(map(self.cost, lore))
+        parts = [
+            title + "\n" + "\n".join(lines) for title, lines in (("[기억]", known), ("[배경]", [f"- {text}" for text in lore])) if lines
+        ]
+        tail = "\n".join([*parts, "(참고만 하고, 지금 대화와 다르면 지금 대화를 따른다.)", "", ""]) if parts else ""
+        fresh = self._brought_up(user, path, start, known, memory_room) if user and config.enabled else []
+        more = [hit for hit in self.lore_hits(user) if hit.entry.content not in lore] if user else []
+        fresh += [f"- {hit.entry.content}" for hit in fit_lore(more, self.cost, lore_room)]
+        return tail + ("\n".join(["[떠오른 것]", *fresh, "", ""]) if fresh else "")
+
+    def _brought_up(self, user: str, path: Sequence[Node], start: int, known: Sequence[str], budget: int) -> list[str]:
+        """Return memories and older exchanges that the new message brings up, unless what is shown anyway fits it as well."""
+        for node in path:
+            self.recall.put(node.id, f"{node.user}\n{node.told}")
+        shown = frozenset(node.id for node in path[start:])
+        in_view = max(self.recall.search(user, shown, self.query_vector).values(), default=0.0)
+        found = self.find_slots(user, shown)
+        fits = self.recall.search(user, [slot.id + _SLOT_BASE for slot in found], self.query_vector)
+        wanted = [slot for slot in found if fits.get(slot.id + _SLOT_BASE, 0.0) > max(_MIN_FRESH_FIT, in_view)]
+        lines = [f"- {slot.text}" for slot in wanted[:_MAX_FRESH_SLOTS]]
+        fits = self.recall.search(user, [node.id for node in path[:start]], self.query_vector)
+        best = [number for number, fit in fits.items() if fit > max(_MIN_TURN_FIT, in_view)][: self.world.config.max_recalled_turns]
+        lines += [f"- 예전에: {self._recalled(node)}" for node in path[:start] if node.id in best]
+        return self._fit([line for line in lines if line not in known], budget)
 
     def _fit(self, lines: Sequence[str], budget: int) -> list[str]:
         kept: list[str] = []
@@ -214,16 +245,6 @@ class Prompter:
                 kept.append(line)
                 budget -= tokens
         return kept
-
-    def _find_turns(self, user: str, before: Sequence[Node]) -> list[Node]:
-        """Return exchanges from before the window that fit what was just said, in the order of the story."""
-        if not user or not before or not self.world.config.max_recalled_turns:
-            return []
-        for node in before:
-            self.recall.put(node.id, f"{node.user}\n{node.told}")
-        fits = self.recall.search(user, [node.id for node in before], self.query_vector)
-        best = [number for number, fit in fits.items() if fit >= _MIN_TURN_FIT][: self.world.config.max_recalled_turns]
-        return [node for node in before if node.id in best]
 
     def _recalled(self, node: Node) -> str:
         return f"{self.world.player} “{_short(node.user)}” → {self.world.character} “{_short(node.told)}”"

@@ -14,8 +14,8 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from rplab.cli import play as command
-from rplab.cli.play_session import load_session
 from rplab.cli.main import main
+from rplab.cli.play_session import load_session
 from rplab.errors import AudioError
 from rplab.play.conversation import Conversation
 from rplab.play.terminal import Terminal
