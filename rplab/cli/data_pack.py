@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from rplab.cli.data_options import Commands, add_seed, positive
 from rplab.errors import ConfigError
@@ -24,7 +25,11 @@ def register(commands: Commands) -> None:
     simulate.add_argument("--turns", type=positive, metavar="N", help="exchanges per walk (default: the pack's own)")
     add_seed(simulate, "root of the draws")
     simulate.set_defaults(handler=_pack_simulate)
-    graph = actions.add_parser("graph", help="Mermaid state diagrams", epilog="example: rplab data pack graph v7 --machine relation")
+    graph = actions.add_parser(
+        "graph", help="state diagrams as Mermaid or SVG", epilog="example: rplab data pack graph v7 --format svg --out v7.svg"
+    )
+    graph.add_argument("--format", choices=("mermaid", "svg"), default="mermaid", help="text for Mermaid, or a picture (default: mermaid)")
+    graph.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: standard output)")
     graph.add_argument("--machine", choices=("relation", "action", "both"), default="both", help="which machine (default: both)")
     graph.set_defaults(handler=_pack_graph)
     for parser in (check, simulate, graph):
@@ -73,14 +78,23 @@ def _pack_simulate(arguments: argparse.Namespace) -> int:
 
 
 def _pack_graph(arguments: argparse.Namespace) -> int:
-    from rplab.dialogue.inspect import mermaid
+    from rplab.dialogue.graph import mermaid, svg
     from rplab.dialogue.pack import load_pack
+    from rplab.jsonl import write_text
 
     pack = load_pack(arguments.pack)
     machines = {"relation": pack.relation_machine, "action": pack.action_machine}
-    wanted = {name: mermaid(machine) for name, machine in machines.items() if arguments.machine in (name, "both")}
+    wanted = {name: machine for name, machine in machines.items() if arguments.machine in (name, "both")}
     if arguments.json:
-        print(json.dumps(wanted, ensure_ascii=False))
-        return 0
-    print("\n".join(wanted.values()), end="")
+        drawn = {name: mermaid(machine) if arguments.format == "mermaid" else svg([machine]) for name, machine in wanted.items()}
+        text = json.dumps(drawn, ensure_ascii=False) + "\n"
+    elif arguments.format == "svg":
+        text = svg(list(wanted.values()))
+    else:
+        text = "\n".join(mermaid(machine) for machine in wanted.values())
+    if arguments.out is None:
+        print(text, end="")
+    else:
+        write_text(arguments.out, text)
+        print(tr(f"{arguments.out} 을(를) 썼습니다", f"wrote {arguments.out}"))
     return 0

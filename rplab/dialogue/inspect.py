@@ -1,4 +1,4 @@
-"""Looking at a pack without generating anything: `check`, `simulate` and `graph`.
+"""Looking at a pack without generating anything: `check` and `simulate` (`graph.py` draws it).
 
 `check` is exact: for every state it tries every combination of the signals that its guards read. `simulate` walks the
 real planner, so its path statistics are those of the dialogues (in plan mode).
@@ -216,12 +216,3 @@ def simulate(pack: Pack, dialogues: int, turns: int | None, seed: int) -> dict[s
         "top_paths": dict(paths.most_common(10)),
         "end_relations": dict(ends.most_common()),
     }
-
-
-def mermaid(machine: Machine) -> str:
-    """Return the machine as a Mermaid state diagram."""
-    lines = ["stateDiagram-v2", f"    [*] --> {machine.initial}"]
-    for state in machine.states.values():
-        lines.append(f"    {state.name}: {state.name}<br/>{state.flags.get('relation_status') or state.flags.get('action_hint', '')}")
-        lines += [f"    {state.name} --> {rule.target}: {index}. {rule.describe()}" for index, rule in enumerate(state.rules, start=1)]
-    return "\n".join(lines) + "\n"

@@ -1,13 +1,15 @@
 """Packs: shipped ones are sound, broken ones say where."""
 
 import shutil
+from xml.etree import ElementTree
 
 import pytest
 import yaml
 
 from rplab.character import MIN_AGE
 from rplab.dialogue.check_functions import has_fault
-from rplab.dialogue.inspect import check_pack, mermaid, simulate
+from rplab.dialogue.graph import mermaid, svg
+from rplab.dialogue.inspect import check_pack, reachable_states, simulate
 from rplab.dialogue.pack import PACKS, load_pack, pack_names
 from rplab.dialogue.turn import TurnContext, split_turn
 from rplab.errors import ConfigError
@@ -135,3 +137,32 @@ def test_graph_is_a_mermaid_diagram():
 
     assert text.startswith("stateDiagram-v2\n    [*] --> INTERACTION\n")
     assert "    FLIRT --> BOND: 1. intimacy>=1\n" in text
+
+
+@pytest.mark.parametrize("name", ["v5", "v6", "v7"])
+def test_svg_shows_every_state_and_every_rule(name):
+    pack = load_pack(name)
+    machines = [pack.relation_machine, pack.action_machine]
+
+    root = ElementTree.fromstring(svg(machines))
+
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    arrows = [element for element in root.iter("{http://www.w3.org/2000/svg}path") if element.get("class") == "move"]
+    assert {state for machine in machines for state in machine.states} <= set(texts)
+    assert len(arrows) == sum(len(state.rules) for machine in machines for state in machine.states.values())
+    width, height = float(root.get("width")), float(root.get("height"))
+    for box in root.iter("{http://www.w3.org/2000/svg}rect"):
+        if (box.get("class") or "").startswith("state"):
+            assert 0 <= float(box.get("x")) <= width - float(box.get("width"))
+            assert 0 <= float(box.get("y")) <= height - float(box.get("height"))
+
+
+@pytest.mark.parametrize("name", ["v5", "v6", "v7"])
+def test_every_state_is_reachable_and_visited_with_the_packs_own_pacing(name):
+    pack = load_pack(name)
+    reached = reachable_states(pack)
+    visited = simulate(pack, 1500, None, seed=2)["states"]
+
+    for machine in (pack.relation_machine, pack.action_machine):
+        assert reached[machine.name] == set(machine.states)
+        assert all(numbers["dialogues"] for numbers in visited[machine.name].values())
