@@ -1,4 +1,4 @@
-"""`rplab tts`: speak Japanese with the lab's voice; `rplab.cli.tts_voice` adds the making of voices."""
+"""`rplab tts`: speak Japanese with the lab's voice; `rplab.cli.tts_voice` adds the making of voices, `tts_eval` their judging."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rplab.cli.tts_eval import add_eval
 from rplab.cli.tts_voice import add_commands
 from rplab.errors import ConfigError
 from rplab.l10n import tr
@@ -37,6 +38,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     say.add_argument("--json", action="store_true", help="print the result as JSON")
     say.set_defaults(handler=_say)
     add_commands(verbs)
+    add_eval(verbs)
 
 
 def _say(arguments: argparse.Namespace) -> int:

@@ -10,9 +10,7 @@ import base64
 import hashlib
 import io
 import json
-import struct
 import uuid
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from onnx import helper
 
 from rplab.errors import ModelError
 from rplab.tts.model.hyper import VoiceConfigFile, to_family
+from rplab.tts.png import encode_png
 
 _NAMESPACE = uuid.UUID("6d0d3f3a-6f0c-5b1e-9d55-2b7a51f0c0de")
 _MANIFEST = "aivm_manifest"
@@ -114,11 +113,5 @@ def _identify(digest: str, name: str) -> str:
 
 def _plain_png(digest: str, *, size: int = 64) -> bytes:
     """Return a square of one colour: the specification wants an icon, and we draw nobody's face."""
-    colour = bytes(96 + int(digest[index : index + 2], 16) // 2 for index in (0, 2, 4))
-    rows = (b"\x00" + colour * size) * size
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    colour = [96 + int(digest[index : index + 2], 16) // 2 for index in (0, 2, 4)]
+    return encode_png(np.full((size, size, 3), colour, dtype=np.uint8))
