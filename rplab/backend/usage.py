@@ -114,7 +114,8 @@ class Meter:
         """Return speed and cost in a few words, for the progress line."""
         rate = self.answers / max(time.monotonic() - self._started, 1e-9)
         spent = self.spent_usd
-        return f"{rate:.1f} answers/s" + (f", ${spent:.4f} spent" if spent else "")
+        money = ", cost unknown" if spent is None else f", ${spent:.4f} spent" if spent else ""
+        return f"{rate:.1f} answers/s{money}"
 
     def stats(self) -> dict[str, JsonValue]:
         """Return everything counted, as JSON."""

@@ -1,5 +1,6 @@
 """Waiting, prices and estimates."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +13,7 @@ from rplab.backend.cost import estimate_cost
 from rplab.backend.prices import Price, find_price, read_prices
 from rplab.backend.retry import MAX_S, backoff_s, retry_after_s
 from rplab.dialogue.config import SingleturnConfig
+from rplab.errors import ConfigError
 from rplab.pipeline import NODES
 from rplab.stage import stage_key
 
@@ -90,3 +92,30 @@ def test_money_and_patience_stay_out_of_the_key_and_the_model_does_not():
 def test_a_server_command_needs_a_port():
     with pytest.raises(ValueError, match="port"):
         SpawnConfig(model="m", command=("serve",))
+
+
+def test_a_table_of_ones_own_wins_over_the_shipped_one(tmp_path, monkeypatch):
+    own = tmp_path / "prices.yaml"
+    own.write_text("usd_per_million_tokens:\n  gpt-5: [1, 2]\n  house-model: [0.5, 0.75]\n", encoding="utf-8")
+    monkeypatch.setenv("RPLAB_PRICES", str(own))
+
+    assert find_price("gpt-5") == find_price("gpt-5-2025-08-07") == Price(1.0, 2.0)
+    assert find_price("house-model") == Price(0.5, 0.75)
+    assert find_price("gpt-4o-mini") == Price(0.15, 0.6)
+    assert find_price("nobody-knows-it") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "- 1", "usd_per_million_tokens: {a: 3}", "usd_per_million_tokens: {a: [x, y]}", "{", "usd_per_million_tokens: {a: [-1, 2]}"],
+)
+def test_a_bad_table_of_ones_own_is_named(tmp_path, monkeypatch, text):
+    own = tmp_path / "prices.yaml"
+    own.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("RPLAB_PRICES", str(own))
+
+    with pytest.raises(ConfigError, match=re.escape(str(own))):
+        find_price("gpt-5")
+    monkeypatch.setenv("RPLAB_PRICES", str(tmp_path / "nowhere.yaml"))
+    with pytest.raises(ConfigError, match="nowhere"):
+        find_price("gpt-5")
