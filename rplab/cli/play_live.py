@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import os
 import sys
+from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rplab.l10n import tr
@@ -69,13 +73,34 @@ async def play_terminal(arguments: argparse.Namespace, published: Published, con
         return conversation
 
     screen.info(tr(f"{published.card.name} · /도움말 로 명령을 볼 수 있습니다.", f"{published.card.name} · /help lists the commands"))
-    try:
-        await terminal.run(load())
-    finally:
-        threads.close()
-        for session in opened:
-            await session.aclose()
+    with _stderr_in(arguments.store / "sessions" / ".stderr.log"):
+        try:
+            await terminal.run(load())
+        finally:
+            threads.close()
+            for session in opened:
+                await session.aclose()
     return 0
+
+
+@contextlib.contextmanager
+def _stderr_in(path: Path) -> Generator[None]:
+    """Send what libraries write to the standard error (ALSA does at every underrun) into a file: it would tear the screen."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("wb")
+    except OSError:
+        log = Path(os.devnull).open("wb")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with log:
+            os.dup2(log.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _load(arguments: argparse.Namespace, published: Published, config: PlayConfig) -> Loaded:

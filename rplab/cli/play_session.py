@@ -93,7 +93,7 @@ def load_session(arguments: argparse.Namespace, published: Published, config: Pl
         opened = host.begin(None)
         notes.append(tr(f"저장하지 않고 시작합니다: {error}", f"this conversation is not saved: {error}"))
     try:
-        engines, spoken = _load_engines(arguments, published, config)
+        engines, spoken = _load_engines(arguments, published, config, opened)
     except BaseException:
         opened.timeline.close()
         raise
@@ -123,9 +123,9 @@ def _damage(archive: Archive) -> list[str]:
     ]
 
 
-def _load_engines(arguments: argparse.Namespace, published: Published, config: PlayConfig) -> tuple[Engines, list[str]]:
+def _load_engines(arguments: argparse.Namespace, published: Published, config: PlayConfig, opened: Opened) -> tuple[Engines, list[str]]:
     """Load the models here and start the voice beside them: each takes a second or more."""
-    from rplab.cli.play_models import load_models
+    from rplab.cli.play_models import open_reply_model, open_translator, warm_up
 
     def start_speaker() -> Loudspeaker:
         if not config.speak:
@@ -135,7 +135,9 @@ def _load_engines(arguments: argparse.Namespace, published: Published, config: P
     with ThreadPoolExecutor(1) as pool:
         speaking = pool.submit(start_speaker)
         try:
-            model, translator = load_models(published)
+            model, translator = open_reply_model(published, config), open_translator(published)
+            prompt = opened.timeline.compose("", model.count, model.context_tokens - config.sampling.max_new_tokens)
+            warm_up(model, translator, prompt if prompt is not None else [{"role": "user", "content": ""}])
         except BaseException:
             _close(speaking.result())
             raise
