@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rplab.cli import llm_chat, llm_fetch
+from rplab.cli import llm_chat, llm_export, llm_fetch
 from rplab.errors import ConfigError
 from rplab.l10n import tr
 
@@ -25,7 +25,7 @@ _STAGES = {
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
-    """Add `rplab llm sft|merge|grpo|eval|chat|fetch`."""
+    """Add `rplab llm sft|merge|grpo|eval|chat|fetch|gguf`."""
     group = commands.add_parser(
         "llm",
         help=tr("언어 모델 학습과 평가", "train, merge, evaluate and try the language model"),
@@ -38,6 +38,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     _add_eval(llm)
     llm_chat.register(llm)
     llm_fetch.register(llm)
+    llm_export.register(llm)
 
 
 def _add_sft(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
@@ -62,7 +63,8 @@ def _add_merge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog="example: rplab llm merge --base models/qwen3-4b --adapter adapter2 --out merged",
     )
     parser.add_argument("--base", type=Path, required=True, help="model folder that the adapter was trained on")
-    parser.add_argument("--adapter", type=Path, required=True, help="output of `rplab llm sft` or `rplab llm grpo`")
+    adapter_help = "output of `rplab llm sft` or `rplab llm grpo`; given twice, they are merged one after the other"
+    parser.add_argument("--adapter", type=Path, action="append", required=True, help=adapter_help)
     _add_common(parser)
     parser.set_defaults(handler=_merge)
 
@@ -127,7 +129,10 @@ def _sft(arguments: argparse.Namespace) -> int:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    return _run(arguments, "merge", {"base": arguments.base, "adapter": arguments.adapter})
+    def last(base: Path, adapter: Path) -> int:
+        return _run(arguments, "merge", {"base": base, "adapter": adapter})
+
+    return llm_export.merge_stack(arguments.base, arguments.adapter, arguments.out, last)
 
 
 def _grpo(arguments: argparse.Namespace) -> int:
@@ -205,9 +210,7 @@ def _run(arguments: argparse.Namespace, name: str, inputs: dict[str, Path]) -> i
         from rplab.llm.distributed import parallel
 
         function = parallel(_STAGES[name], arguments.processes)
-    stats = run_standalone(
-        function, config, inputs, arguments.out, report=lambda progress: show(name, progress), stop=stop_on_sigterm()
-    )
+    stats = run_standalone(function, config, inputs, arguments.out, report=lambda progress: show(name, progress), stop=stop_on_sigterm())
     show.clear()
     _show(arguments, {"stage": name, "out": str(arguments.out)}, stats)
     if not arguments.json:

@@ -25,6 +25,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     parser.add_argument("--model", type=Path, help="model folder (default: the newest one in the store)")
     parser.add_argument("--adapter", type=Path, help="adapter that is put on --model without merging")
+    precision_help = "number format of the weights; nf4 = 4 bits, where memory is short (default: auto; with --adapter: as it was trained)"
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32", "nf4"), default="auto", help=precision_help)
     parser.add_argument("--store", type=Path, default=Path("store"), help="where artefacts live (default: ./store)")
     parser.add_argument("--card", default="saya", help="character card, by name or YAML file (default: saya)")
     parser.add_argument("--pack", default="v7", help="recipe whose system text is used (default: v7)")
@@ -133,7 +135,9 @@ def _load(arguments: argparse.Namespace) -> TextModel:
     from rplab.llm.generate import TextModel
 
     if arguments.adapter is None:
-        return TextModel.load(path / "model" if (path / "model").is_dir() else path)
+        return TextModel.load(path / "model" if (path / "model").is_dir() else path, precision=arguments.precision)
+    if arguments.precision != "auto":
+        raise ConfigError("--precision has no effect with --adapter: an adapter fits the number format that it was trained on. Remove it")
     from rplab.llm.adapter import load_with_lineage
     from rplab.llm.precision import load_tokenizer, model_folder, quiet_libraries
 

@@ -13,7 +13,7 @@ from rplab.backend.config import OpenAIConfig
 from rplab.character import Card
 from rplab.stage import StageConfig
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "nf4"]
 
 
 class RewardWeights(StageConfig):
@@ -104,7 +104,7 @@ class EvaluateConfig(StageConfig):
     batch_size: int = Field(default=16, ge=1)
     """Prompts decoded together. Part of the config because it can change the last bits of the logits."""
     precision: Precision = "auto"
-    """auto = bf16 on a GPU; fp32 on a CPU up to 1 B parameters, else bf16."""
+    """auto = bf16 on a GPU; fp32 on a CPU up to 1 B parameters, else bf16. nf4 = 4 bits (bitsandbytes), where memory is short."""
     weights: RewardWeights = RewardWeights()
     min_chars: int | None = Field(default=None, ge=1)
     """Reply length band in characters; None = 5th to 95th percentile of the training references."""

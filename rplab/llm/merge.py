@@ -28,6 +28,7 @@ from rplab.jsonl import read_rows, write_text
 from rplab.llm.adapter import adapter_folder, load_with_lineage
 from rplab.llm.config import MergeConfig
 from rplab.llm.lineage import Lineage, model_fingerprint, read_lineage
+from rplab.llm.model_card import write_card
 from rplab.llm.parity import Limits, Parity, compare_logits, probe_logits
 from rplab.llm.precision import ending_config, load_model, load_tokenizer, model_folder, quiet_libraries, save_tokenizer
 from rplab.llm.template import TURN_END, TURN_START
@@ -90,6 +91,7 @@ def merge_adapter(config: MergeConfig, inputs: Mapping[str, Path], context: Stag
             f"{adapter}: the merged model is not the trained one: {'; '.join(report['problems'])}. "
             "It is not published. Look for a change of bitsandbytes or peft, or a layer that was trained outside the adapter"
         )
+    write_card(target, lineage, report, earlier=base)
     context.progress(4, 4, "merge: same model")
     return {**report, "layers": num_changed, "fingerprint": model_fingerprint(target)}
 

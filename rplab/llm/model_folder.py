@@ -10,6 +10,8 @@ from rplab.errors import ModelError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+"""Files that make a tokenizer without further packages."""
 
 
 def check_model_folder(folder: Path) -> None:
@@ -20,13 +22,22 @@ def check_model_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder. Make one with `rplab run`, or give the path of a Hugging Face folder")
-    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS):
+        missing.append("tokenizer.json")
     if (folder / INDEX).is_file():
         missing += [name for name in _shards(folder / INDEX) if not (folder / name).is_file()]
     elif not (folder / WEIGHTS).is_file():
         missing.append(WEIGHTS)
+    if WEIGHTS in missing and any(folder.glob("pytorch_model*.bin")):
+        raise ModelError(
+            f"{folder}: its weights are pickled (pytorch_model.bin), which can run code when loaded. Save them as safetensors once: "
+            "python -c "
+            f"\"from transformers import AutoModelForCausalLM as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
+        )
     if missing:
-        kind = " (an adapter alone is no model: merge it first, `rplab llm merge`)" if (folder / "adapter_config.json").is_file() else ""
+        remedy = "give its base with --model and this folder with --adapter, or merge them with `rplab llm merge`"
+        kind = f" (an adapter alone is no model: {remedy})" if (folder / "adapter_config.json").is_file() else ""
         raise ModelError(f"{folder}: incomplete model folder, missing {', '.join(missing)}{kind}. Make it again or copy the missing files")
     config = _read_json(folder / "config.json")
     if "auto_map" in config:

@@ -14,6 +14,7 @@ from typing import Any
 from rplab.errors import ArtifactError, ConfigError, GateError
 from rplab.jsonl import JsonValue, write_text
 from rplab.llm.eval_config import PublishConfig
+from rplab.llm.model_card import add_metrics
 from rplab.stage import StageContext, Stats
 
 CHARACTER_FILE = "character.json"
@@ -28,7 +29,7 @@ def publish_character(config: PublishConfig, inputs: Mapping[str, Path], context
         config: The card.
         inputs: `model`, `translator` (artefacts with model/), `evaluate`, `translator_eval` (artefacts with evaluation.json),
             and `voice` (artefact with voice/) when the character has one of its own.
-        context: Writes character.json and report.md.
+        context: Writes character.json, report.md and model_card.md (the model's card with what the evaluation measured).
 
     Raises:
         GateError: An evaluation did not pass; lists every failed gate with its value and what was wanted.
@@ -55,6 +56,8 @@ def publish_character(config: PublishConfig, inputs: Mapping[str, Path], context
     }
     write_text(context.out / CHARACTER_FILE, json.dumps(character, ensure_ascii=False, indent=1) + "\n")
     write_text(context.out / "report.md", _report(character))
+    evaluation = evaluations["evaluate"]
+    write_text(context.out / "model_card.md", add_metrics(inputs["model"] / "model", evaluation, evaluation["models"]))
     context.progress(1, 1, f"{config.card.name} can be played")
     return {
         "character": config.card.name,

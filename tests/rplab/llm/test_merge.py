@@ -28,6 +28,7 @@ def test_the_merged_model_is_the_trained_one(merged):
     assert stats["layers"] == 14
     assert {path.name for path in (folder / "model").iterdir()} == {
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+        "README.md",
     }  # fmt: skip
 
 
@@ -110,3 +111,56 @@ def test_an_adapter_from_elsewhere_is_compared_on_our_own_texts(stages, tiny, tu
     _, stats = stages.run("merge", merge_adapter, MergeConfig(), {"base": tiny, "adapter": stages.root / "elsewhere"})
 
     assert stats["probes"] == 6
+
+
+def test_the_card_says_what_was_done(merged):
+    import yaml
+
+    folder, stats = merged
+    card = (folder / "model" / "README.md").read_text(encoding="utf-8")
+
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["pipeline_tag"] == "text-generation"
+    assert front["language"] == ["ko"]
+    assert f"| relative L2 | {stats['rel_l2']} |" in card
+    assert "supervised fine-tuning on single exchanges: 12 steps" in card
+
+
+def test_limits_are_widened_only_by_the_models_own_rounding():
+    from rplab.llm.parity import Limits, Parity
+
+    fixed = Limits(0.02, 0.99, 1e-4)
+
+    assert fixed.widened(Parity(0.004, 0.999, 1e-6, 100)) == fixed
+    deep = fixed.widened(Parity(0.031, 0.943, 0.0037, 100))
+    assert Parity(0.0265, 0.964, 0.0025, 100).problems(deep) == []
+    assert len(Parity(0.10, 0.88, 0.032, 100).problems(deep)) == 3
+
+
+@pytest.mark.slow
+def test_a_stack_of_adapters_is_merged_one_after_the_other(tmp_path, monkeypatch, capsys, tiny, tuned, merged):
+    from rplab.cli.main import main
+
+    model = load_model(model_folder(merged[0]), "bf16")
+    second = new_adapter(model, LoraSettings(rank=4, alpha=8, dropout=0.0), 7)
+    with torch.no_grad():
+        for name, weight in second.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.02)
+    save_adapter(second, tmp_path / "second" / "adapter")
+    lineage = Lineage(
+        stage="grpo", base=model_fingerprint(merged[0] / "model"), precision="bf16", template="t" * 64, data="d" * 64, steps=3
+    )
+    write_lineage(tmp_path / "second" / "adapter", lineage)
+    out = tmp_path / "final"
+
+    adapters = ["--adapter", str(tuned[0]), "--adapter", str(tmp_path / "second")]
+    assert main(["llm", "merge", "--base", str(tiny), *adapters, "--out", str(out), "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out)["stats"]["adapter_stage"] == "grpo"
+    card = (out / "model" / "README.md").read_text(encoding="utf-8")
+    assert card.index("supervised fine-tuning") < card.index("reinforcement")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["final", "second"]
+    swapped = ["--adapter", str(tmp_path / "second"), "--adapter", str(tuned[0])]
+    assert main(["llm", "merge", "--base", str(tiny), *swapped, "--out", str(tmp_path / "wrong")]) == 2
+    assert "trained on another base" in capsys.readouterr().err
