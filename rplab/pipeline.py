@@ -60,7 +60,7 @@ def _train(name: str, entry: str, config_type: type[StageConfig], version: int =
 
 DATA = (
     Node(
-        Stage("singleturn", 1, "rplab.dialogue.singleturn:generate_singleturn", SingleturnConfig),
+        Stage("singleturn", 2, "rplab.dialogue.singleturn:generate_singleturn", SingleturnConfig),
         lambda p: p.data.singleturn,
     ),
     Node(
@@ -69,11 +69,11 @@ DATA = (
         {"rows": "singleturn"},
     ),
     Node(
-        Stage("scenarios", 1, "rplab.dialogue.scenario:generate_scenarios", ScenariosConfig),
+        Stage("scenarios", 2, "rplab.dialogue.scenario:generate_scenarios", ScenariosConfig),
         lambda p: p.data.scenarios,
     ),
     Node(
-        Stage("dialogues", 1, "rplab.dialogue.generate:generate_dialogues", DialoguesConfig),
+        Stage("dialogues", 2, "rplab.dialogue.generate:generate_dialogues", DialoguesConfig),
         lambda p: p.data.dialogues,
         {"scenarios": "scenarios"},
     ),
@@ -98,14 +98,14 @@ RP_MODEL = (
         lambda p: p.llm.sft2,
         {"base": "base", "dataset": "dataset", "adapter": "sft1"},
     ),
-    Node(_train("merge", "rplab.llm.merge:merge_adapter", MergeConfig, 2), lambda p: p.llm.merge, {"base": "base", "adapter": "sft2"}),
+    Node(_train("merge", "rplab.llm.merge:merge_adapter", MergeConfig, 3), lambda p: p.llm.merge, {"base": "base", "adapter": "sft2"}),
     Node(
         _train("grpo", "rplab.llm.grpo:train_grpo", GrpoConfig, 2),
         lambda p: p.llm.grpo,
         {"model": "merge", "dataset": "dataset", "base": "base", "adapter": "sft2"},
     ),
     Node(
-        _train("grpo_merge", "rplab.llm.merge:merge_adapter", MergeConfig, 2),
+        _train("grpo_merge", "rplab.llm.merge:merge_adapter", MergeConfig, 3),
         lambda p: p.llm.grpo_merge,
         {"base": "merge", "adapter": "grpo", "other_base": "base"},
     ),
@@ -153,7 +153,7 @@ VOICE = (
 
 PUBLISH = (
     Node(
-        Stage("character", 2, "rplab.llm.publish:publish_character", PublishConfig),
+        Stage("character", 3, "rplab.llm.publish:publish_character", PublishConfig),
         lambda p: p.llm.character,
         {
             "model": "grpo_merge",
