@@ -6,6 +6,7 @@ meta talk, a line without a recognisable speech level is no mismatch.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -212,7 +213,16 @@ def level_fault(speech: str, register: Register) -> bool:
 
 
 def _echo(turn: Turn, context: TurnContext) -> bool:
-    return bool(context.other) and _is_like(turn, split_turn(context.other[-1]), ECHO_LIMIT)
+    if not context.other:
+        return False
+    earlier = split_turn(context.other[-1])
+    return _is_like(turn, earlier, ECHO_LIMIT) or (len(turn.speech) >= MIN_COMPARED_CHARS and _same_letters(turn.speech, earlier.speech))
+
+
+def _same_letters(first: str, second: str) -> bool:
+    """Return whether one word more or less is all that two lines differ in (the predecessor's measure of an echo)."""
+    matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
+    return matcher.real_quick_ratio() >= ECHO_LIMIT and matcher.quick_ratio() >= ECHO_LIMIT and matcher.ratio() >= ECHO_LIMIT
 
 
 def _repetition(turn: Turn, context: TurnContext) -> bool:

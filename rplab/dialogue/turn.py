@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from rplab.character import Register
 from rplab.dialogue.pack_tables import Side
 
+_LABELS = "서술|대사|행동|반응|대답|지문"
 LINE_LABEL = re.compile(
-    r"^\s*(?:\[[^\]\n]{1,20}\]|ACT\s*\d+\s*[:：]|\d+[.)]|(?:서술|대사|행동|반응|대답|지문)(?=\s|[:：]))\s*[:：]?\s*", re.IGNORECASE
+    rf"^\s*(?:-\s+(?=(?:{_LABELS})\s*[:：]))?"
+    rf"(?:\[[^\]\n]{{1,20}}\]|ACT\s*\d+\b|\d+[.)]|(?:{_LABELS})(?=\s|[:：]))\s*[:：]?\s*",
+    re.IGNORECASE,
 )
 OWNED_LABEL = re.compile(r"^\s*[^\s\"]{1,12}의\s(?:서술|대사|행동|반응|대답)\s*[:：]\s*")
 _OUT_OF_THE_ORDINARY = re.compile(r"[^가-힣0-9 \n\".,!?…~'-]")
