@@ -179,3 +179,27 @@ def test_sampler_keeps_to_the_cuts():
     assert {by_k.pick(logits) for _ in range(60)} == {0, 1}
     assert {by_p.pick(logits) for _ in range(60)} == {0, 1}
     assert [penalised.pick(logits) for _ in range(3)] == [0, 1, 0]
+
+
+def test_four_bit_weights_answer_without_a_merge(folder):
+    from bitsandbytes.nn.modules import Linear4bit
+
+    model = TextModel.load(folder, precision="nf4")
+
+    assert any(isinstance(module, Linear4bit) for module in model.model.modules())
+    decoding = DecodingConfig(max_new_tokens=8)
+    assert "".join(model.stream(CHAT, decoding)) == "".join(TextModel.load(folder, precision="nf4").stream(CHAT, decoding))
+
+
+def test_pickled_weights_and_a_lone_adapter_say_what_to_do(folder, tmp_path):
+    pickled = tmp_path / "pickled"
+    shutil.copytree(folder, pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+
+    with pytest.raises(ModelError, match=r"pickled.*Save them as safetensors"):
+        TextModel.load(pickled)
+    with pytest.raises(ModelError, match=r"an adapter alone is no model.*--adapter"):
+        TextModel.load(adapter)
