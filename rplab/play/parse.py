@@ -31,7 +31,10 @@ from rplab.play.settle import Settler
 _STRAIGHT = frozenset('"＂')
 _OPENERS = {"“": "”", "„": "”", "〝": "〟", "「": "」", "『": "』", "«": "»"}
 _CLOSERS = frozenset(_OPENERS.values())
-_PARENTHESES = {"(": ")", "（": "）"}
+_PARENTHESES = {"(": ")", "（": "）", "[": "]", "【": "】", "〔": "〕"}
+_TITLE_MARKS = frozenset("「『")
+_TITLE_PARTICLES = frozenset("을를의은는에과와가도")
+"""Right behind a corner bracket they make it a title that is spoken of (『어린 왕자』를 읽었다), not speech."""
 _END_MARKS = frozenset(".?!。？！…~～,—")
 
 
@@ -54,6 +57,8 @@ class _Quote:
     opener: str
     closer: str
     has_text: bool = False
+    has_begun: bool = False
+    """A sentence of it was emitted; until then it may still be a title."""
     nested: list[str] = field(default_factory=list[str])
     speaker: Speaker = "character"
 
@@ -87,6 +92,8 @@ class ReplyParser:
         self._held_mark = ""
         """A quotation mark that waits for the next character."""
         self._held_stars = 0
+        self._held_title: _Quote | None = None
+        """A closed quotation in corner brackets that may be a title; the next character tells."""
         self._previous = "\n"
         self._left_open = False
         """The last quotation was never closed: unquoted speech may go on in the next line."""
@@ -151,6 +158,8 @@ class ReplyParser:
 
     def _step(self, character: str) -> None:
         """Handle one character, after the marks before it that waited for it."""
+        if self._held_title is not None:
+            self._settle_title(self._held_title, is_title=character in _TITLE_PARTICLES)
         if self._held_stars and character == "*":
             self._held_stars += 1
             return
@@ -245,7 +254,9 @@ class ReplyParser:
         if self._quote is None:
             self._line.parts.append(("aside", text))
             return
-        if not self._quote.has_text:
+        if self._quote.has_text:
+            self._begin_speech(self._quote)
+        else:
             self._narrate_parts()
         self._settler.narrate(text)
 
@@ -258,8 +269,8 @@ class ReplyParser:
         if self._quote is None:
             self._line.parts.append(("plain", text))
             return
-        if not self._quote.has_text:
-            self._begin_speech(self._quote)
+        self._quote.has_text = True
+        self._begin_speech(self._quote)
         self._settler.speak(self._cutter.feed(text), self._quote.speaker)
 
     # -- outside of quotations
@@ -272,10 +283,14 @@ class ReplyParser:
         self._previous = character
         if self._aside:
             self._aside.text += character
-        elif self._line.parts and self._line.parts[-1][0] == "plain":
-            self._line.parts[-1] = ("plain", self._line.parts[-1][1] + character)
         else:
-            self._line.parts.append(("plain", character))
+            self._append_plain(character)
+
+    def _append_plain(self, text: str) -> None:
+        if self._line.parts and self._line.parts[-1][0] == "plain":
+            self._line.parts[-1] = ("plain", self._line.parts[-1][1] + text)
+        else:
+            self._line.parts.append(("plain", text))
 
     def _narrate_parts(self) -> None:
         """Everything outside the quotation marks of a line with speech is narration."""
@@ -318,13 +333,19 @@ class ReplyParser:
             self._aside.text += character
             return
         self._settler.show("dialogue", character)
-        if not quote.has_text and not character.isspace():
+        if not character.isspace():
+            quote.has_text = True
+            if quote.opener not in _TITLE_MARKS:
+                self._begin_speech(quote)
+        if sentences := self._cutter.feed(character):
             self._begin_speech(quote)
-        self._settler.speak(self._cutter.feed(character), quote.speaker)
+            self._settler.speak(sentences, quote.speaker)
 
     def _begin_speech(self, quote: _Quote) -> None:
-        """The first letter inside a quotation settles all that waited before it."""
-        quote.has_text = True
+        """What is certainly speech settles all that waited before it."""
+        if quote.has_begun:
+            return
+        quote.has_begun = True
         self._line.has_speech = True
         self._left_open = False
         self._settler.quotation_begins()
@@ -333,19 +354,39 @@ class ReplyParser:
 
     def _close(self, quote: _Quote) -> None:
         self._revert_aside()
-        self._settler.speak(self._cutter.flush(), quote.speaker)
         self._settler.show("dialogue", quote.closer)
-        self._settler.end_utterance()
         self._quote = None
         self._previous = quote.closer
+        if quote.has_text and not quote.has_begun and not self._cutter.has_mark:
+            self._held_title = quote
+        else:
+            self._end_speech(quote)
+
+    def _end_speech(self, quote: _Quote) -> None:
+        if quote.has_text:
+            self._begin_speech(quote)
+        self._settler.speak(self._cutter.flush(), quote.speaker)
+        self._settler.end_utterance()
+
+    def _settle_title(self, quote: _Quote, *, is_title: bool) -> None:
+        """Decide what a quotation in corner brackets was, now that the character after it is known."""
+        self._held_title = None
+        if is_title:
+            self._append_plain(f"{quote.opener}{' '.join(self._cutter.flush())}{quote.closer}")
+        else:
+            self._end_speech(quote)
 
     # -- line ends
 
     def _end_line(self) -> None:
+        if self._held_title is not None:
+            self._settle_title(self._held_title, is_title=False)
         self._release_marks("\n")
         quote = self._quote
         if quote is not None:
             self._revert_aside()
+            if quote.has_text:
+                self._begin_speech(quote)
             self._settler.speak(self._cutter.flush(), quote.speaker)
             self._quote = None
         if quote is not None and quote.has_text:

@@ -39,6 +39,11 @@ class SentenceCutter:
         """Whether nothing but blanks is waiting."""
         return not self._buffer.strip()
 
+    @property
+    def has_mark(self) -> bool:
+        """Whether what is waiting ends with a sentence mark, closing brackets apart."""
+        return self._at_mark()
+
     def feed(self, text: str) -> list[str]:
         """Take more text and return the sentences that it completed."""
         done: list[str] = []

@@ -92,7 +92,7 @@ class Settler:
 
     def narrate(self, text: str) -> None:
         """Emit narration, behind what still waits."""
-        text = text.strip(" *")
+        text = text.strip(" *_")
         if not _has_word(text):
             return
         if self._waiting:
@@ -141,7 +141,7 @@ class Settler:
 
     def _queue(self, kind: Kind | None, text: str) -> None:
         if _has_word(text):
-            self._waiting.append((kind, text.strip()))
+            self._waiting.append((kind, text.strip().strip("_")))
 
 
 def coalesce(events: Iterable[ParseEvent]) -> list[ParseEvent]:

@@ -64,6 +64,23 @@ MORE = {
     "three lines in one quotation": ('"하나,\n둘,\n셋."', [], ["하나,", "둘,", "셋."]),
     "unclosed, then narration": ('"가자\n사야는 문을 열었다.', ["사야는 문을 열었다."], ["가자"]),
     "speech inside narration": ('사야는 "안녕"이라고 말했다.', ["사야는", "이라고 말했다."], ["안녕"]),
+    "title in narration": ("사야는 『어린 왕자』를 읽었다.", ["사야는 『어린 왕자』를 읽었다."], []),
+    "title beside speech": (
+        '사야는 「눈의 나라」의 표지를 보았다.\n"이거 읽었어?"',
+        ["사야는 「눈의 나라」의 표지를 보았다."],
+        ["이거 읽었어?"],
+    ),
+    "title in speech": ('"『어린 왕자』를 읽었어?"', [], ["『어린 왕자』를 읽었어?"]),
+    "corner speech and a verb": ("사야는 「안녕」이라고 말했다.", ["사야는", "이라고 말했다."], ["안녕"]),
+    "corner speech with a mark": ("사야는 「가자.」를 되뇌었다.", ["사야는", "를 되뇌었다."], ["가자."]),
+    "square direction": ("[사야는 웃었다.] 왔구나.", ["사야는 웃었다."], ["왔구나."]),
+    "lenticular direction": ("【웃으며】 왔구나.", ["웃으며"], ["왔구나."]),
+    "underlined": ('_사야는 웃었다._\n"왔구나."', ["사야는 웃었다."], ["왔구나."]),
+    "japanese nested": (
+        "サヤは笑った。\n「来たんだ。『うん』って言ったよね」",
+        ["サヤは笑った。"],
+        ["来たんだ。", "『うん』って言ったよね"],
+    ),
     "kind labels": ("지문: 바람이 분다\n대사: 춥다, 그렇지", ["바람이 분다"], ["춥다, 그렇지"]),
     "less than": ('"하트는 <3 이야."', [], ["하트는 <3 이야."]),
 }
@@ -89,7 +106,8 @@ def stream(text, cuts):
 PIECES = st.sampled_from(
     ["사야는 웃었다", "카즈키가 말했다", "안녕", "3.5", " ", "\n", '"', "“", "”", "「", "」", "'", "*", "**", "(", ")", ".", "...", "…",
      "?!", "~", "사야", ":", "USER", "<think>", "</think>", "<b>", "<", "\\", "\r\n", "다", "좋아", "<|im_end|>", "，", "\x1b[31m", "가자",
-     "a"]
+     "a", "[", "]", "『", "』", "《", "》", "‘", "’", "_", "을", "를 ", "이", "라고", "서울", "サヤは笑った。", "来たね", "。", "\n\n", "~~", "—",
+     "카즈키:", "대사:", "``", "„", "&quot;"]
 )  # fmt: skip
 REPLIES = st.lists(PIECES, max_size=24).map("".join) | st.text(max_size=40)
 
@@ -135,6 +153,72 @@ def test_narration_is_never_spoken_and_speech_never_lost(turns):
 
     assert [" ".join(s.text.split()) for s in parsed.dialogue] == [" ".join(f"{speech}.".split()) for _, speech, _, _ in turns]
     assert [" ".join(n.split()) for n in parsed.narration] == [" ".join(f"사야는 {narration}다.".split()) for narration, _, _, _ in turns]
+
+
+KOREAN_SPEECH = ["왔구나.", "비가 와서 걱정했어.", "이리 와, 앉아!", "정말이야?", "그래...", "나 좀 피곤해", "3.5도래.", "같이 갈래?"]
+JAPANESE_SPEECH = ["来たんだね。", "雨だから心配したよ！", "ここに座って", "本当に？"]
+NARRATED = ["사야는 웃었다.", "사야가 창문을 닫는다.", "그녀는 천천히 고개를 들었다.", "サヤは笑った。", "사야는 책을 덮고 일어섰다."]
+MARKS = ['""', "“”", "「」", "『』", "＂＂", '“"', '"”', "„”", "«»"]
+QUOTATION = st.tuples(st.lists(st.sampled_from(KOREAN_SPEECH + JAPANESE_SPEECH), min_size=1, max_size=3), st.sampled_from(MARKS))
+BLOCKS = st.lists(st.tuples(st.sampled_from(NARRATED), QUOTATION, st.sampled_from([" ", "\n", "\n\n"])), min_size=1, max_size=4)
+
+
+def spoken(text):
+    return letters("".join(sentence.text for sentence in parse_reply(text, **NAMES).dialogue))
+
+
+@given(BLOCKS)
+@settings(max_examples=300, deadline=None)
+def test_every_kind_of_quotation_mark_divides_narration_from_speech(blocks):
+    text = "\n".join(f"{told}{gap}{marks[0]}{' '.join(said)}{marks[1]}" for told, (said, marks), gap in blocks)
+
+    assert spoken(text) == letters("".join("".join(said) for _, (said, _), _ in blocks))
+    assert letters("".join(parse_reply(text, **NAMES).narration)) == letters("".join(told for told, _, _ in blocks))
+
+
+@given(BLOCKS, st.sampled_from(["‘’", "「」", "『』", "“”"]), st.integers(0, 3))
+@settings(max_examples=200, deadline=None)
+def test_quotation_inside_of_a_quotation_is_spoken_with_it(blocks, nested, place):
+    inner = f"걔가 {nested[0]}싫어{nested[1]}라고 했어."
+    lines = []
+    for told, (said, marks), gap in blocks:
+        outer = marks if nested[0] not in marks and nested[1] not in marks else '""'
+        said = [*said[: place % (len(said) + 1)], inner, *said[place % (len(said) + 1) :]]
+        lines.append((told, said, f"{told}{gap}{outer[0]}{' '.join(said)}{outer[1]}"))
+
+    text = "\n".join(line for _, _, line in lines)
+    assert spoken(text) == letters("".join("".join(said) for _, said, _ in lines))
+
+
+@given(BLOCKS, st.integers(0, 50), st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_quotation_mark_that_is_missing_loses_no_speech_and_speaks_no_narration(blocks, victim, is_closing):
+    """One mark of one quotation is left out; narration and speech stand on lines of their own, as the models are taught."""
+    victim %= len(blocks)
+    lines = []
+    for number, (told, (said, marks), _) in enumerate(blocks):
+        opener, closer = marks
+        if number == victim:
+            opener, closer = (opener, "") if is_closing else ("", closer)
+        lines += [told, f"{opener}{' '.join(said)}{closer}"]
+
+    assert spoken("\n".join(lines)) == letters("".join("".join(said) for _, (said, _), _ in blocks))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(NARRATED), st.sampled_from(["왔구나.", "이리 와, 앉아!", "정말이야?", "같이 갈래?", "나 좀 피곤해."])),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_without_any_quotation_mark_the_words_tell(lines):
+    text = "\n".join(f"{told}\n{said}" for told, said in lines)
+
+    parsed = parse_reply(text, **NAMES)
+
+    assert [sentence.text for sentence in parsed.dialogue] == [said for _, said in lines]
+    assert list(parsed.narration) == [told for told, _ in lines]
 
 
 def test_answer_to_something_that_the_player_did_is_the_characters():
