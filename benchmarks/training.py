@@ -4,7 +4,8 @@
 
 Every case runs in a process of its own, alone, on the same random-weight Qwen3 and the same synthetic rows, and prints
 
-- real tokens a second (padding does not count) over the steps after the first, and the held-out loss before and after
+- real tokens a second (padding does not count; on a CPU seconds of the process' own CPU time, so that other programs do
+  not matter) over the steps after the first, and the held-out loss before and after
   the same number of updates on the same rows, so that speed is compared at equal learning;
 - the process' largest memory: resident on a CPU, allocated on a GPU;
 - on a GPU the share of the peak arithmetic (MFU), counting 4 floating-point operations a token and matrix weight

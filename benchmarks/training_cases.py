@@ -21,10 +21,14 @@ from rplab.llm.tokenizer import train_tokenizer
 from rplab.stage import StageContext
 
 SHAPES: dict[str, dict[str, int]] = {
-    "tiny": dict(hidden_size=256, intermediate_size=768, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=4, head_dim=32, vocab_size=4096),
-    "qwen3-4b": dict(
-        hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_attention_heads=32, num_key_value_heads=8, head_dim=128, vocab_size=151_936
-    ),
+    "tiny": {
+        "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "head_dim": 32, "vocab_size": 4096,
+    },
+    "qwen3-4b": {
+        "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "head_dim": 128, "vocab_size": 151_936,
+    },
 }  # fmt: skip
 LENGTHS = {"single": 300, "multi": 1000}
 """Mean tokens of a row."""
@@ -95,12 +99,20 @@ def rows(kind: str, count: int, seed: int, vocabulary: int = 500) -> list[Exampl
     return examples
 
 
-def context(folder: Path, name: str) -> StageContext:
-    """Return a stage context in a folder of its own."""
+def now() -> float:
+    """Return seconds: of the process' own CPU time on a CPU, where other programs must not count, else of the clock."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def context(folder: Path, name: str, times: list[float]) -> StageContext:
+    """Return a stage context in a folder of its own, which notes when each step was logged."""
     out, resume = folder / name / "out", folder / name / "resume"
     for path in (out, resume):
         path.mkdir(parents=True, exist_ok=True)
-    return StageContext(out=out, resume=resume, report=lambda _: None)
+    return StageContext(out=out, resume=resume, report=lambda _: times.append(now()))
 
 
 def run_sft(case: str, kind: str, steps: int, folder: Path) -> dict[str, Any]:
@@ -116,9 +128,11 @@ def run_sft(case: str, kind: str, steps: int, folder: Path) -> dict[str, Any]:
 
     config = sft_settings(case, kind, steps)
     model = new_adapter(load_model(folder / "model", config.precision, config.attention), config.lora or LoraSettings(), 1)
-    fit = fit_adapter(model, tokenizer, train, held, config, (where := context(folder, f"{case}-{kind}")), label=case)
+    times: list[float] = []
+    where = context(folder, f"{case}-{kind}", times)
+    fit = fit_adapter(model, tokenizer, train, held, config, where, label=case)
     metrics = [json.loads(line) for line in (where.out / "logs" / "metrics.jsonl").read_text().splitlines()]
-    seconds, tokens = metrics[-1]["wall_s"] - metrics[0]["wall_s"], metrics[-1]["num_tokens"] - metrics[0]["num_tokens"]
+    seconds, tokens = times[-1] - times[0], metrics[-1]["num_tokens"] - metrics[0]["num_tokens"]
     after = measure_loss(model, held, pad_id(tokenizer)).mean
     return measured(tokens, seconds, model) | {"steps": fit.steps, "loss_before": round(fit.before.mean, 4), "loss_after": round(after, 4)}
 
@@ -145,7 +159,8 @@ class Clock(TrainerCallback):
         self.times: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.times.append(time.perf_counter())
+        """Note the time."""
+        self.times.append(now())
 
 
 def plain_sft(train: list[Example], steps: int, folder: Path, kind: str) -> dict[str, Any]:
@@ -159,8 +174,8 @@ def plain_sft(train: list[Example], steps: int, folder: Path, kind: str) -> dict
     trainer = SFTTrainer(
         model=load_model(folder / "model", "bf16", "sdpa"),
         args=TrlConfig(
-            output_dir=str(folder / f"trl-{kind}"), max_steps=steps, gradient_accumulation_steps=PER_UPDATE // 8, learning_rate=1e-3, max_length=None,
-            report_to="none", disable_tqdm=True, save_strategy="no", use_cpu=not torch.cuda.is_available(), bf16=True,
+            output_dir=str(folder / f"trl-{kind}"), max_steps=steps, gradient_accumulation_steps=PER_UPDATE // 8, learning_rate=1e-3,
+            max_length=None, report_to="none", disable_tqdm=True, save_strategy="no", use_cpu=not torch.cuda.is_available(), bf16=True,
         ),
         train_dataset=Dataset.from_list([{"input_ids": example.input_ids, "labels": example.labels} for example in train]),
         processing_class=load_tokenizer(folder / "model"),
@@ -186,7 +201,7 @@ def run_grpo(case: str, steps: int, folder: Path) -> dict[str, Any]:
     )
     tokenizer = load_tokenizer(folder / "model")
     draw = random.Random(3)
-    words = "사야는 웃는다 기다리고 있었어 비가 오네 같이 걸을래".split()
+    words = ["사야는", "웃는다", "기다리고", "있었어", "비가", "오네", "같이", "걸을래"]
     prompts = [[{"role": "user", "content": " ".join(draw.choice(words) for _ in range(draw.randint(*PROMPT_WORDS)))}] for _ in range(64)]
     shared = {"learning_rate": 1e-5, "max_steps": steps, "num_generations": config.num_generations, "max_completion_length": REPLY_TOKENS}
     if case == "trl-grpo":
@@ -226,7 +241,7 @@ def measured(tokens: float, seconds: float, model: Any) -> dict[str, Any]:
     result: dict[str, Any] = {"tokens_per_s": tokens / seconds, "peak_mib": peak_mib()}
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
-        weights = sum(shape_of(p) for n, p in model.named_parameters() if n.endswith("proj.weight") or n.endswith("base_layer.weight"))
+        weights = sum(shape_of(p) for n, p in model.named_parameters() if n.endswith(("proj.weight", "base_layer.weight")))
         peak = next((value for part, value in PEAK_FLOPS.items() if part in name), None)
         result["peak_gib"] = round(peak_mib() / 1024, 2)
         result["mfu_4n"] = round(4 * weights * tokens / seconds / peak, 4) if peak else None

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
@@ -49,7 +50,13 @@ class Start:
     def load(self) -> PreTrainedModel | PeftModel:
         """Load the model, with the adapter when there is one."""
         model = load_model(self.folder, self.precision)
-        return model if self.adapter is None else load_adapter(model, self.adapter, trainable=True)
+        if self.adapter is None:
+            return model
+        adapted = load_adapter(model, self.adapter, trainable=True)
+        for module in adapted.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # what is learnt from must be what was drawn from
+        return adapted
 
 
 def choose_start(config: GrpoConfig, inputs: Mapping[str, Path]) -> Start:
