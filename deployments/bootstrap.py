@@ -34,7 +34,7 @@ from tasks.stage import gpu_limit_name
 POOL = "rp-lab"
 AUTOMATION = "rp-lab: crash runs whose process is gone"
 LOCAL_API = "http://127.0.0.1:4200/api"
-FLOWS = ("rp-full-pipeline", "rp-data", "rp-model", "rp-translator", "rp-voice")
+FLOWS = ("rp-full-pipeline", "rp-data", "rp-data-shard", "rp-model", "rp-translator", "rp-voice")
 HEARTBEAT_WINDOW = timedelta(seconds=120)
 """Four heartbeats of 30 s (set in prefect.yaml): fewer than three have been seen to crash healthy runs."""
 

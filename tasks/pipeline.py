@@ -12,6 +12,8 @@ from prefect import get_run_logger
 from prefect.context import FlowRunContext
 
 from rplab.artifact import Artifact, read_manifest
+from rplab.dialogue.shard import parse_shard
+from rplab.errors import ConfigError
 from rplab.execute import Request
 from rplab.pipeline import Node, Outcome, find_node, make_request, needed_by
 from rplab.profile import load_profile
@@ -54,6 +56,24 @@ class PipelineRun:
             for node in needed_by(name, self.profile):
                 if node.name not in self._made:
                     self._make(node)
+
+    def make_part(self, name: str, shard: str) -> None:
+        """Make one part of a generation stage and, before it, what the stage needs.
+
+        Raises:
+            ConfigError: No such stage or part.
+            LabError: What the stage found wrong.
+        """
+        try:
+            part = parse_shard(shard)
+        except ValueError as error:
+            raise ConfigError(f"shard: {error}") from None
+        for node in needed_by(name, self.profile)[:-1]:
+            self._make(node)
+        parts = split_request(make_request(find_node(name), self.profile, self._made, self.store), part.of)
+        if parts:
+            (artifact,) = run_parts_as_tasks([parts[part.number - 1]])
+            self._made[parts[part.number - 1].label] = artifact
 
     def _make(self, node: Node) -> None:
         request = make_request(node, self.profile, self._made, self.store)

@@ -105,6 +105,25 @@ class OpenAIConfig(EndpointConfig):
         return value.rstrip("/")
 
 
+class EmbeddingsConfig(StageConfig):
+    """An embeddings endpoint."""
+
+    model: str = Field(min_length=1)
+    """Model name as the server knows it."""
+    base_url: str = OPENAI_URL
+    """Address up to and including /v1."""
+    api_key_env: Annotated[str | None, RunOnly()] = None
+    """NAME of the environment variable with the key. None = OPENAI_API_KEY for api.openai.com, no key elsewhere."""
+    in_flight: Annotated[int, RunOnly()] = Field(default=4, ge=1, le=64)
+    """Requests open at once, each with up to 64 texts."""
+    timeout_s: Annotated[float, RunOnly()] = Field(default=120.0, gt=0, le=3600)
+    """One try may take this long."""
+
+    def endpoint(self) -> OpenAIConfig:
+        """Return the settings of the endpoint itself (and check them)."""
+        return OpenAIConfig(model=self.model, base_url=self.base_url, api_key_env=self.api_key_env, timeout_s=self.timeout_s)
+
+
 class SpawnConfig(EndpointConfig):
     """A server started for the run on loopback and ended with it; then like `openai`."""
 
@@ -130,6 +149,8 @@ class TransformersConfig(StageConfig):
     """Folder of the model."""
     precision: Literal["auto", "fp32", "bf16", "nf4"] = "auto"
     """auto = bf16 on a GPU, fp32 on a CPU. nf4 = 4-bit weights, a quarter of the memory."""
+    structured: Literal["constrained", "prompt"] = "constrained"
+    """Where JSON is asked for: allow only tokens that some answer of the schema goes on with, or leave it to the prompt."""
     batch_size: Annotated[int, RunOnly()] = Field(default=16, ge=1, le=1024)
     """Most requests decoded together; halved when memory does not suffice."""
     max_batch_tokens: Annotated[int, RunOnly()] = Field(default=32_768, ge=64)

@@ -12,43 +12,22 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import Field
 
-from rplab.backend.config import OpenAIConfig
+from rplab.backend.config import EmbeddingsConfig
 from rplab.backend.openai import find_key, open_transport
 from rplab.backend.retry import TRANSIENT_STATUSES, backoff_s, retry_after_s
 from rplab.backend.transport import Transport, TransportFault
 from rplab.errors import BackendError, RefusedError
 from rplab.jsonl import storage_error
-from rplab.stage import RunOnly, StageConfig
 
 BATCH_TEXTS = 64
 MAX_TRIES = 8
 Vectors = NDArray[np.float32]
-
-
-class EmbeddingsConfig(StageConfig):
-    """An embeddings endpoint."""
-
-    model: str = Field(min_length=1)
-    """Model name as the server knows it."""
-    base_url: str = "https://api.openai.com/v1"
-    """Address up to and including /v1."""
-    api_key_env: Annotated[str | None, RunOnly()] = None
-    """NAME of the environment variable with the key. None = OPENAI_API_KEY for api.openai.com, no key elsewhere."""
-    in_flight: Annotated[int, RunOnly()] = Field(default=4, ge=1, le=64)
-    """Requests open at once, each with up to 64 texts."""
-    timeout_s: Annotated[float, RunOnly()] = Field(default=120.0, gt=0, le=3600)
-    """One try may take this long."""
-
-    def endpoint(self) -> OpenAIConfig:
-        """Return the settings of the endpoint itself (and check them)."""
-        return OpenAIConfig(model=self.model, base_url=self.base_url, api_key_env=self.api_key_env, timeout_s=self.timeout_s)
 
 
 def embed_texts(

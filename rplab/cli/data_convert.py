@@ -136,7 +136,7 @@ def dedup(arguments: argparse.Namespace) -> int:
     """Run `rplab data dedup`."""
     from pydantic import ValidationError
 
-    from rplab.backend.embeddings import EmbeddingsConfig
+    from rplab.backend.config import EmbeddingsConfig
     from rplab.dataset.dedup import dedup_file
 
     if (arguments.semantic is None) != (arguments.embeddings is None):

@@ -18,13 +18,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rplab.backend.embeddings import embed_texts
 from rplab.dataset.canonical_rows import FILE, write_canonical
 from rplab.dataset.card import DROPS, describe, render_card
-from rplab.dataset.config import DatasetConfig
+from rplab.dataset.config import DatasetConfig, SemanticConfig
 from rplab.dataset.html import render_report
 from rplab.dataset.items import SIDES, Item, ItemKind, Reason, Side, Yield, read_items
 from rplab.dataset.near_duplicates import find_near_duplicates
 from rplab.dataset.preferences import attempts_of, cut_preferences, sample_attempts
+from rplab.dataset.semantic_duplicates import find_similar
 from rplab.dataset.translation_set import Pair, count_conflicts, speech_of
 from rplab.dataset.view_files import write_views
 from rplab.dataset.views import VIEWS, View, cut_grpo, cut_sft1, cut_sft2, cut_sharegpt, cut_translation, split_items
@@ -67,6 +69,8 @@ def build_dataset(config: DatasetConfig, inputs: Mapping[str, Path], context: St
             if item.id in copies:
                 tally.drop(item.kind.value, Reason.NEAR_DUPLICATE)
         items, copies = [item for item in items if item.id not in copies], {}
+    if config.semantic is not None:
+        items = _drop_same_meaning(items, config.semantic, tally, context)
     context.check_stop()
     context.progress(1, _STEPS, f"splitting {len(items)} conversations")
     sides = split_items(items, config)
@@ -98,10 +102,27 @@ def build_dataset(config: DatasetConfig, inputs: Mapping[str, Path], context: St
     return stats
 
 
+def _drop_same_meaning(items: list[Item], config: SemanticConfig, tally: Yield, context: StageContext) -> list[Item]:
+    """Leave out conversations that say the same as an earlier one; what the endpoint answered survives a stop."""
+
+    def report(done: int, total: int) -> None:
+        context.check_stop()
+        context.progress(0, _STEPS, f"{done:,} of {total:,} texts embedded")
+
+    vectors = embed_texts([_turns_of(item) for item in items], config.embeddings, context.resume / "embeddings", report=report)
+    copies = find_similar(vectors, config.similarity)
+    for at in copies:
+        tally.drop(items[at].kind.value, Reason.SAME_MEANING)
+    return [item for at, item in enumerate(items) if at not in copies]
+
+
+def _turns_of(item: Item) -> str:
+    return "\n".join(message["content"] for message in item.messages if message["role"] != "system")
+
+
 def _near_copies(items: list[Item], config: DatasetConfig) -> dict[str, str]:
     """Return item id -> id of the earlier conversation whose turns are nearly the same."""
-    texts = ["\n".join(message["content"] for message in item.messages if message["role"] != "system") for item in items]
-    found = find_near_duplicates(texts, config.near_duplicate_similarity)
+    found = find_near_duplicates([_turns_of(item) for item in items], config.near_duplicate_similarity)
     return {items[copy].id: items[original].id for copy, original in found.items()}
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from rplab.backend.config import EmbeddingsConfig
 from rplab.stage import StageConfig
 
 
@@ -14,6 +15,15 @@ class NormaliseConfig(StageConfig):
 
     seed: int = 42
     """Root seed of the name drawn for a `{{user}}` whose row names no player."""
+
+
+class SemanticConfig(StageConfig):
+    """Leave out conversations that say the same as an earlier one in other words."""
+
+    embeddings: EmbeddingsConfig
+    """The endpoint that turns texts into vectors."""
+    similarity: float = Field(default=0.92, gt=0, le=1)
+    """Cosine from which the later of two conversations is left out."""
 
 
 class DatasetConfig(StageConfig):
@@ -38,3 +48,5 @@ class DatasetConfig(StageConfig):
     """Jaccard similarity of character 3-grams from which two conversations count as near duplicates."""
     near_duplicates: Literal["count", "drop"] = "count"
     """What happens to the later of two near duplicates: it is marked and counted, or it is left out (and counted)."""
+    semantic: SemanticConfig | None = None
+    """Also compare meanings, through an embeddings endpoint; without this section nobody does."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rplab.backend.embeddings import EmbeddingsConfig, embed_texts
+from rplab.backend.config import EmbeddingsConfig
+from rplab.backend.embeddings import embed_texts
 from rplab.dataset.counts import RowCounts
 from rplab.dataset.near_duplicates import find_near_duplicates
 from rplab.dataset.semantic_duplicates import find_similar

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     BROKEN_HANGUL = "broken_hangul"
     DUPLICATE = "duplicate"
     NEAR_DUPLICATE = "near_duplicate"
+    SAME_MEANING = "same_meaning"
 
 
 @dataclass(frozen=True)

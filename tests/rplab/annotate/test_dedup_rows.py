@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rplab.backend import embeddings
+from rplab.backend.config import EmbeddingsConfig
 from rplab.dataset.semantic_duplicates import find_similar
 from rplab.errors import ConfigError, RefusedError
 
@@ -51,7 +52,7 @@ def test_wrong_settings_and_servers_are_named(call, chat, write, server):
 
 def test_vectors_on_file_are_not_asked_for_again(server, tmp_path, monkeypatch):
     monkeypatch.setattr(embeddings, "BATCH_TEXTS", 4)
-    config = embeddings.EmbeddingsConfig(model="mock", base_url=server.url)
+    config = EmbeddingsConfig(model="mock", base_url=server.url)
     record, texts = tmp_path / "v", [f"{number}번째 문장이다 오늘 아침" for number in range(10)]
 
     whole = embeddings.embed_texts(texts, config, record)

@@ -8,7 +8,15 @@ import pytest
 from rplab.backend import batch_api
 from rplab.backend.batch_api import fetch_batch, read_answers, submit_batch, wait_for_batch, write_batches
 from rplab.backend.config import OpenAIConfig, ScriptedConfig
-from rplab.dialogue.batch import record_batch_answers, write_singleturn_batches
+from rplab.dialogue.batch import (
+    first_requests,
+    need_batch_endpoint,
+    prepare_job,
+    read_job_file,
+    record_answers,
+    submit_job,
+    update_job,
+)
 from rplab.dialogue.config import SingleturnConfig
 from rplab.dialogue.journal import Journal, request_hash
 from rplab.dialogue.pack import load_pack
@@ -108,12 +116,16 @@ def test_the_stage_takes_up_the_answers_of_a_batch(served, tmp_path):
     client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
     context = StageContext(out=tmp_path / "out", resume=tmp_path / "resume")
     context.out.mkdir()
+    requests, journal = first_requests(config), context.resume / "singleturn.journal"
 
-    (path,) = write_singleturn_batches(config, tmp_path)
-    state = wait_for_batch(client, submit_batch(client, path, config.backend), sleep=lambda _: None)
-    paths = fetch_batch(client, state, tmp_path)
-    assert record_batch_answers(config, paths, context.resume / "singleturn.journal") == (12, 0)
-    assert record_batch_answers(config, paths, context.resume / "singleturn.journal") == (0, 0)
+    job = prepare_job(tmp_path / "job", ["singleturn"], requests, config.backend)
+    assert submit_job(tmp_path / "job", job, config.backend, client) == 1
+    assert submit_job(tmp_path / "job", read_job_file(tmp_path / "job"), config.backend, client) == 0
+    states = update_job(tmp_path / "job", job, client)
+    assert record_answers(tmp_path / "job", states, requests, config.backend, client, journal) == (0, 12)  # not ended yet
+    states = update_job(tmp_path / "job", job, client)
+    assert record_answers(tmp_path / "job", states, requests, config.backend, client, journal) == (12, 0)
+    assert record_answers(tmp_path / "job", states, requests, config.backend, client, journal) == (0, 0)
     with pytest.raises(BackendError, match="0 of 12 rows"):  # the fake writes nonsense, which the stage notices
         generate_singleturn(config, {}, context)
 
@@ -121,4 +133,4 @@ def test_the_stage_takes_up_the_answers_of_a_batch(served, tmp_path):
     assert online
     assert sum("고칠 점" not in text for text in online) == 12  # a second round was planned; the first one's were not asked again
     with pytest.raises(ConfigError, match="has no Batch API"):
-        write_singleturn_batches(SingleturnConfig(), tmp_path)
+        need_batch_endpoint(ScriptedConfig())

@@ -336,10 +336,10 @@ def test_datasets_reads_every_view(inputs, tmp_path):
     refused = [{"key": f"scenario-{place}-0/t1/protagonist/a0", "reason": "r", "text": "사야는 웃는다."} for place in PLACES]
     write_rows(inputs["dialogues"] / "rejects.jsonl", refused)
     build_dataset(DatasetConfig(), inputs, context(out))
-    for name in ("sft1", "sft2", "grpo", "translation", "sharegpt"):
-        files = {side: str(out / "views" / name / f"{side}.jsonl") for side in ("train", "eval")}
+    for name in VIEWS:
+        files = {side: str(out / "views" / name / f"{side}.jsonl") for side in ("train", "eval") if view(out, name, side)}
         loaded = datasets.load_dataset("json", data_files=files, cache_dir=str(tmp_path / "cache"))
-        assert loaded["train"].num_rows == len(view(out, name, "train"))
+        assert loaded["train"].to_list() == view(out, name, "train")
     for name in VIEWS:
         files = {side: str(out / "views" / name / f"{side}.parquet") for side in ("train", "eval") if view(out, name, side)}
         loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
