@@ -2,8 +2,8 @@
 
 A BERT folder holds `vocab.txt` and one or more of `model_int8.onnx`, `model_fp16.onnx`, `model.onnx`. What loads and
 gives finite numbers is used, in the order that is fastest on the device (CPU: int8, fp32, fp16, which has no fast CPU
-kernels; CUDA: fp16, fp32, int8). A variant that does not load is passed over with one notice; the predecessor picked by
-file existence and stopped at a broken fp16 file.
+kernels; CUDA: fp16, fp32, int8). A variant that is missing or does not load is passed over with one notice; the predecessor
+picked by file existence and stopped at a broken fp16 file.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class BertFeatures:
         for name in order:
             path = folder / VARIANTS[name]
             if not path.is_file():
+                failures.append(f"{name}: {path.name} is not there")
                 continue
             try:
                 self._graph = Graph(path, device=device, threads=threads)
@@ -61,8 +62,7 @@ class BertFeatures:
             if failures:
                 logger.warning("BERT %s is used instead of %s", name, "; ".join(failures))
             return
-        reasons = "; ".join(failures) or f"none of {', '.join(VARIANTS.values())} is there"
-        raise ModelError(f"{folder}: no BERT model works ({reasons}). Export it again: rplab tts export-bert")
+        raise ModelError(f"{folder}: no BERT model works ({'; '.join(failures)}). Export it again: rplab tts export-bert")
 
     def _probe(self) -> None:
         try:

@@ -31,7 +31,7 @@ from rplab.tts.engine import Samples
 from rplab.tts.frontend import normalise
 from rplab.tts.g2p import Reading, read_or_skip
 from rplab.tts.model.hyper import VoiceConfigFile, VoiceSize, to_family
-from rplab.tts.recordings import Transcript, read_audio, read_transcripts
+from rplab.tts.recordings import AUDIO_SUFFIXES, Transcript, read_audio, read_transcripts
 from rplab.tts.resample import resample
 from rplab.tts.signal import rms_dbfs, trim_edges
 from rplab.tts.style import style_vector, voice_styles
@@ -39,6 +39,8 @@ from rplab.tts.training_config import SIZES, VoicePreprocessConfig
 
 CLIPS = "clips"
 ROWS = "clips.jsonl"
+LOWEST_HZ = 8_000
+HIGHEST_HZ = 192_000
 _LOWEST_DBFS = -60.0
 _MARGIN_S = 0.1
 
@@ -100,6 +102,8 @@ def _process(
         samples, rate = read_audio(path)
     except DataError as error:
         return Rejected("audio", str(error))
+    if not LOWEST_HZ <= rate <= HIGHEST_HZ:
+        return Rejected("sample_rate", f"{path.name} says {rate} Hz; {LOWEST_HZ} to {HIGHEST_HZ} is possible. Convert or record it again")
     prepared = prepare_clip(samples, rate, config, size)
     if isinstance(prepared, Rejected):
         return prepared
@@ -113,7 +117,12 @@ def _process(
         _save(context.resume / "bert" / f"{name}.npy", bert(reading.text).astype(np.float16))
     row = {**_reading_row(reading), "id": name, "file": transcript.file, "speaker": transcript.speaker, "style": transcript.style}
     vector = style_vector(prepared, size.audio.sample_rate)
-    row |= {"frames": frames, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "style_vector": [round(float(v), 6) for v in vector]}
+    row |= {
+        "source_hz": rate,
+        "frames": frames,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "style_vector": [round(float(v), 6) for v in vector],
+    }
     return row
 
 
@@ -193,7 +202,9 @@ def _publish(
     write_rows(context.out / "rejects.jsonl", rejects)
     named = {transcript.file for transcript in transcripts}
     unnamed = sorted(
-        str(file.relative_to(root)) for file in root.rglob("*") if file.suffix == ".wav" and str(file.relative_to(root)) not in named
+        str(file.relative_to(root))
+        for file in root.rglob("*")
+        if file.suffix.lower() in AUDIO_SUFFIXES and str(file.relative_to(root)) not in named
     )
     seconds = sum(row["frames"] for row in rows) * size.audio.hop_length / size.audio.sample_rate
     reasons = Counter(reject["reason"] for reject in rejects)
@@ -202,6 +213,7 @@ def _publish(
         "clips": len(rows),
         "set_aside": dict(reasons),
         "without_transcript": len(unnamed),
+        "below_rate": sum(row["source_hz"] < size.audio.sample_rate for row in rows),
         "unknown_readings": sum(len(row["unknown"]) for row in rows),
         "seconds": round(seconds, 1),
         "speakers": len(speakers),
@@ -223,6 +235,8 @@ def _only(names: set[str]) -> Callable[[str, list[str]], list[str]]:
 
 def _report(stats: Stats, rejects: list[dict[str, Any]], unnamed: list[str]) -> str:
     lines = ["# Voice data", "", *(f"- {name}: {value}" for name, value in stats.items())]
+    if below := stats["below_rate"]:
+        lines += ["", f"{below} recordings have a lower sample rate than the voice: it cannot learn the highest tones from them."]
     if rejects:
         lines += ["", "## Set aside", "", "| file | reason | detail |", "|---|---|---|"]
         lines += [f"| {row['file']} | {row['reason']} | {row['detail']} |" for row in rejects[:50]]

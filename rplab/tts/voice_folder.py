@@ -32,7 +32,7 @@ class VoiceFiles:
     styles: NDArray[np.float32]
     """(styles, 256); row 0 is the mean."""
     split: tuple[Path, Path, Path] | None
-    """Encoder, flow and decoder, when all three are there."""
+    """Encoder, flow and decoder, when at least one of them is there: loading names what is missing or broken."""
     mono: Path | None
 
 
@@ -52,7 +52,8 @@ def find_voice(path: Path, *, device: Device = "cpu") -> VoiceFiles:
         raise ModelError(f"{path}: no such voice. Give a folder with config.json, style_vectors.npy and ONNX files, or an .aivmx file")
     config = from_family(folder / "config.json")
     split = tuple(folder / f"{name}.onnx" for name in SPLIT)
-    whole = split if chosen is None and all(part.is_file() for part in split) else None
+    there = [part.is_file() for part in split]
+    whole = split if chosen is None and any(there) else None
     others = [chosen] if chosen else sorted(file for file in folder.glob("*.onnx") if file.stem not in SPLIT)
     if whole is None and not others:
         weights = sorted(folder.glob("*.safetensors"))
