@@ -25,7 +25,7 @@ from rplab.llm.eval_config import DecodingConfig, Precision
 from rplab.llm.open_model import open_model
 from rplab.llm.prefix_cache import PrefixCaches
 from rplab.llm.sampling import RowSampler, TextPieces
-from rplab.llm.template import control_pattern
+from rplab.llm.template import control_pattern, render
 from rplab.seeding import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -96,8 +96,7 @@ class TextModel:
         if isinstance(prompt, str):
             return prompt
         messages = [{"role": message["role"], "content": _without(self._control, message["content"])} for message in prompt]
-        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return text
+        return render(self.tokenizer, messages, reply_follows=True)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Return the token ids of a prompt; messages bring their own special tokens through the template."""

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from rplab.errors import DataError
 from rplab.jsonl import read_rows
+from rplab.llm.template import TemplateMismatchError
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class Drop(StrEnum):
     NO_COLUMNS = "no_columns"
     """Protagonist, player or speech level is missing or wrong."""
     TOO_LONG = "too_long"
+    TEMPLATE = "template"
+    """The model's chat template does not take these messages: roles that do not alternate, for example."""
 
 
 @dataclass
@@ -121,11 +124,16 @@ def _fit(
 ) -> T | Drop:
     """Shorten a dialogue exchange by exchange until it fits."""
     shorter = messages
-    while shorter:
-        if (result := encode(shorter, row)) is not None:
-            tally.shortened += shorter is not messages
-            return result
-        shorter = shorten(shorter)
+    try:
+        while shorter:
+            if (result := encode(shorter, row)) is not None:
+                tally.shortened += shorter is not messages
+                return result
+            shorter = shorten(shorter)
+    except TemplateMismatchError as error:
+        if not tally.dropped[Drop.TEMPLATE]:
+            logger.warning("%s", error)
+        return Drop.TEMPLATE
     return Drop.TOO_LONG
 
 

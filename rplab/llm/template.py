@@ -29,6 +29,10 @@ IGNORED = -100
 MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
+class TemplateMismatchError(DataError):
+    """A dialogue that the model's chat template does not take as it is."""
+
+
 @dataclass(frozen=True)
 class Example:
     """One dialogue as numbers."""
@@ -75,7 +79,7 @@ def _is_chatml(tokenizer: Any) -> bool:
         return True
     try:
         return f"{TURN_START}user\n" in render(tokenizer, [{"role": "user", "content": "-"}], reply_follows=True)
-    except (TemplateError, TypeError, ValueError):
+    except (TemplateMismatchError, TypeError, ValueError):
         return False
 
 
@@ -104,9 +108,22 @@ def control_pattern(tokenizer: Any) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, control_texts(tokenizer))))
 
 
+def _apply(tokenizer: Any, messages: Sequence[Mapping[str, str]], **options: Any) -> Any:
+    """Apply the chat template; what it refuses (a role, two messages in a row by the same one) is a `TemplateMismatchError`."""
+    try:
+        return tokenizer.apply_chat_template(list(messages), **options)
+    except TemplateError as error:
+        roles = " ".join(message.get("role", "?") for message in messages)
+        raise TemplateMismatchError(f"the model's chat template refuses these messages ({roles[:120]}): {error}") from error
+
+
 def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, reply_follows: bool = False) -> str:
-    """Return a dialogue as the text that the model reads; with `reply_follows` it ends where the reply starts."""
-    text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply_follows)
+    """Return a dialogue as the text that the model reads; with `reply_follows` it ends where the reply starts.
+
+    Raises:
+        TemplateMismatchError: The template refuses the messages.
+    """
+    text: str = _apply(tokenizer, messages, tokenize=False, add_generation_prompt=reply_follows)
     return text
 
 
@@ -114,11 +131,11 @@ def encode_dialogue(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> Ex
     """Tokenise a dialogue; the assistant's turns with their end-of-turn tokens are learnt.
 
     Raises:
-        DataError: The template writes a reply otherwise than it stands in the dialogue.
+        TemplateMismatchError: The template refuses the messages, or writes a reply otherwise than it stands in the dialogue.
     """
     if not MARK.search(tokenizer.chat_template or ""):
         return _encode_located(tokenizer, messages)
-    encoded = tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+    encoded = _apply(tokenizer, messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
     ids: list[int] = list(encoded["input_ids"])
     mask: list[int] = list(encoded["assistant_masks"])
     return Example(ids, [token if learnt else IGNORED for token, learnt in zip(ids, mask, strict=True)])
@@ -128,7 +145,7 @@ def reply_spans(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[
     """Return the render of a dialogue and where its replies stand in it: from after the prompt to after the end of turn.
 
     Raises:
-        DataError: A reply is not where the prompt before it ends, or is written otherwise than it stands in the dialogue.
+        TemplateMismatchError: A reply is not where the prompt before it ends, or is written otherwise than it stands in the dialogue.
     """
     text = render(tokenizer, messages)
     spans: list[tuple[int, int]] = []
@@ -137,11 +154,15 @@ def reply_spans(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[
             continue
         prompt = render(tokenizer, messages[:index], reply_follows=True)
         if not text.startswith(prompt):
-            raise DataError(f"reply {len(spans) + 1}: the template writes the messages before it differently when a reply follows")
+            raise TemplateMismatchError(
+                f"reply {len(spans) + 1}: the template writes the messages before it differently when a reply follows"
+            )
         closed = re.compile(rf"\s*{re.escape(message['content'].strip())}\s*{re.escape(str(tokenizer.eos_token))}")
         found = closed.match(text, len(prompt))
         if found is None:
-            raise DataError(f"reply {len(spans) + 1}: the template does not write it as its text followed by {tokenizer.eos_token}")
+            raise TemplateMismatchError(
+                f"reply {len(spans) + 1}: the template does not write it as its text followed by {tokenizer.eos_token}"
+            )
         spans.append((len(prompt), found.end()))
     return text, spans
 
@@ -175,7 +196,7 @@ def _encode_pieces(tokenizer: Any, text: str, spans: Sequence[tuple[int, int]]) 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[int]:
     """Tokenise a dialogue up to where the next reply starts."""
-    encoded = tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=True, add_generation_prompt=True)
+    encoded = _apply(tokenizer, messages, tokenize=True, return_dict=True, add_generation_prompt=True)
     return list(encoded["input_ids"])
 
 

@@ -71,6 +71,21 @@ def test_taking_over_twice_changes_nothing(family):
     assert (tokenizer.chat_template, tokenizer.eos_token, tokenizer.pad_token) == before
 
 
+def test_rows_that_a_template_refuses_are_dropped_and_counted(tmp_path):
+    from rplab.llm.rows import check_dialogue, load_rows, without_last_exchange
+
+    tokenizer = make_tokenizer("gemma3")
+    install_template(tokenizer)
+    twice = [{"role": "user", "content": "안녕"}, {"role": "user", "content": "거기?"}, {"role": "assistant", "content": REPLY}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in (dialogue(1), twice)), encoding="utf-8")
+
+    loaded = load_rows(path, check_dialogue, lambda messages, _: encode_dialogue(tokenizer, messages), without_last_exchange)
+
+    assert len(loaded.rows) == 1
+    assert loaded.tally.dropped == {"template": 1}
+
+
 def test_todays_date_stays_out_of_the_prompt():
     tokenizer = make_tokenizer("llama3")
     install_template(tokenizer)

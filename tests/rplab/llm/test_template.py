@@ -3,9 +3,8 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jinja2 import TemplateError
 
-from rplab.errors import ModelError
+from rplab.errors import DataError, ModelError
 from rplab.llm.rows import without_last_exchange, without_oldest_exchange
 from rplab.llm.template import IGNORED, TURN_END, encode_completion, encode_dialogue, encode_prompt, install_template, render
 from rplab.llm.tokenizer import train_tokenizer
@@ -73,7 +72,7 @@ def test_completion_and_its_end_are_learnt(tokenizer):
 
 @pytest.mark.parametrize("message", [{"role": "tool", "content": "x"}, {"role": "user", "content": ["x"]}])
 def test_what_the_template_does_not_know_is_an_error(tokenizer, message):
-    with pytest.raises(TemplateError, match=r"unknown role|must be text"):
+    with pytest.raises(DataError, match=r"unknown role|must be text"):
         render(tokenizer, [message])
 
 
