@@ -86,21 +86,26 @@ async def play_terminal(arguments: argparse.Namespace, published: Published, con
 @contextlib.contextmanager
 def _stderr_in(path: Path) -> Generator[None]:
     """Send what libraries write to the standard error (ALSA does at every underrun) into a file: it would tear the screen."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        log = path.open("wb")
-    except OSError:
-        log = Path(os.devnull).open("wb")
+    log = os.open(_log_file(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     sys.stderr.flush()
     kept = os.dup(2)
     try:
-        with log:
-            os.dup2(log.fileno(), 2)
+        os.dup2(log, 2)
+        os.close(log)
         yield
     finally:
         sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def _log_file(path: Path) -> Path:
+    """Return the file, or nowhere when its folder cannot be written."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
+    return Path(os.devnull)
 
 
 def _load(arguments: argparse.Namespace, published: Published, config: PlayConfig) -> Loaded:
