@@ -112,7 +112,7 @@ def test_folder_alone_translates_and_evaluation_reports(trained, inputs, tmp_pat
     gates = TranslatorGates(min_chrfpp=99)
 
     stats = evaluate_translator(
-        TranslatorEvalConfig(gates=gates, max_new_tokens=24, bootstrap_samples=100),
+        TranslatorEvalConfig(gates=gates, max_new_tokens=24, bootstrap_samples=100, num_shipped=6),
         {"translator": tmp_path / "moved", "dataset": inputs["dataset"]},
         StageContext(tmp_path / "out", tmp_path / "resume"),
     )
