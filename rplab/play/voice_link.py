@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rplab.errors import AudioError
@@ -29,6 +30,8 @@ _LOG_LINES = 20
 _LINE_BYTES = 4096
 _POLL_S = 0.05
 _PING_S = 1.0
+_STARVED_FACTOR = 4.0
+"""So much longer may a worker be silent that gets no processor."""
 
 
 class WorkerFault(Exception):  # noqa: N818 - a fault of the process, not of a request
@@ -207,11 +210,21 @@ class WorkerLink:
         now = time.monotonic()
         if now > deadline:
             raise WorkerFault("it took too long for a piece of sound")
-        if now - self._last_frame > self._limits.silence_s:
-            raise WorkerFault(f"it was silent for {self._limits.silence_s:g} s")
+        if (silent_s := now - self._last_frame) > self._limits.silence_s:
+            patience = _STARVED_FACTOR if self._wants_processor() else 1.0
+            if silent_s > patience * self._limits.silence_s:
+                raise WorkerFault(f"it was silent for {silent_s:.0f} s")
         if now - self._last_ping > min(_PING_S, self._limits.silence_s / 3):
             self._last_ping = now
             self.send({"type": "ping"})
+
+    def _wants_processor(self) -> bool:
+        """Whether a thread of the worker waits for a processor or the disk: a busy machine, not a stall. Linux only."""
+        for status in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):
+                if status.read_text().rsplit(")", 1)[-1].split()[0] in ("R", "D"):
+                    return True
+        return False
 
     def _drain(self, process: subprocess.Popen[bytes]) -> None:
         """Keep the last lines of what the process prints; runs in the thread that started it, until it ends."""
