@@ -37,9 +37,21 @@ def test_every_entry_exists_and_heavy_modules_load_only_then():
 def test_one_changed_value_changes_exactly_what_depends_on_it(tmp_path):
     assert changed(tmp_path, "llm.sft2.optimiser.learning_rate=1e-6") == dependants("sft2")
     assert changed(tmp_path, "llm.translator.optimiser.learning_rate=1e-6") == dependants("translator")
-    assert changed(tmp_path, "data.dialogues.turns=6") == dependants("dialogues")
+    assert changed(tmp_path, "data.dialogues.turns=6") == dependants("dialogues") - {"judge"}
+    assert changed(tmp_path, "data.shards=4") == set()
     assert changed(tmp_path, "play.max_history_turns=3") == {"character"}
     assert changed(tmp_path, "machine.threads=2") == set()
+
+
+def test_a_judge_stands_between_dialogues_and_data_only_when_the_profile_has_one(tmp_path):
+    judge = ("data.judge.backend.kind=openai", "data.judge.backend.model=m")
+    without, judged = load_profile("smoke"), load_profile("smoke", judge)
+    assert "judge" not in {node.name for node in nodes_of(without)}
+    before, after = keys(without, tmp_path), keys(judged, tmp_path)
+    assert {name for name in before if before[name] != after[name]} == dependants("dataset")
+    assert set(after) - set(before) == {"judge"}
+    assert keys(load_profile("smoke", (*judge, "data.judge.min_score=90")), tmp_path)["judge"] != after["judge"]
+    assert keys(load_profile("smoke", (*judge, "data.judge.backend.budget_usd=3")), tmp_path) == after
 
 
 def test_needed_by_is_the_way_to_a_stage_and_nothing_else():

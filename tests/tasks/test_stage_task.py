@@ -22,6 +22,7 @@ from rplab.errors import (
     GateError,
     LabError,
     ModelError,
+    RefusedError,
     StageInterrupted,
     StorageError,
     TrainingError,
@@ -116,6 +117,7 @@ def test_serializer_keeps_errors_as_what_they_were() -> None:
     ("error", "again"),
     [
         (BackendError("no answer"), True),
+        (RefusedError("the budget leaves no room"), False),
         (LabError("sft1: the training process ended with code -11"), True),
         (LabError("sft1: the training process ended with code 1 ... torch.OutOfMemoryError: CUDA out of memory"), False),
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), True),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rplab.backend import embeddings
@@ -68,6 +68,7 @@ def test_vectors_on_file_are_not_asked_for_again(server, tmp_path, monkeypatch):
     assert sum(len(body["input"]) for body in server.asked) == 4
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=1, max_size=40), st.floats(0.5, 1))
 def test_no_kept_row_is_similar_to_an_earlier_kept_one(raw, similarity):
     matrix = np.asarray(raw, np.float32) + 0.01

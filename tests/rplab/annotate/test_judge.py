@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rplab.annotate.config import JudgeConfig
@@ -192,6 +192,7 @@ JSON = st.recursive(
 RUBRIC = load_rubric("flaws")
 
 
+@settings(deadline=None)
 @given(st.text() | JSON)
 def test_any_answer_is_a_verdict_or_is_refused(answer):
     text = answer if isinstance(answer, str) else json.dumps({"flaws": answer})

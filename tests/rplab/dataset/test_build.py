@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import shutil
 import threading
 
 import pytest
@@ -12,11 +13,13 @@ from rplab.dataset.card import describe, render_card
 from rplab.dataset.config import DatasetConfig, NormaliseConfig
 from rplab.dataset.html import render_report
 from rplab.dataset.normalise import normalise_rows
+from rplab.dataset.slop import measure_slop
 from rplab.dataset.translation_set import INSTRUCTION
 from rplab.dataset.views import VIEWS
 from rplab.errors import DataError, StageInterrupted
 from rplab.jsonl import write_rows
 from rplab.stage import StageContext
+from rplab.text.morphemes import content_words, find_cliches
 
 PLACES = ["서점", "항구", "옥상", "온실", "역", "다리", "골목", "성문", "등대", "시장"]
 THINGS = ["책", "우산", "편지", "등불", "시계", "열쇠", "사진", "지도"]
@@ -301,7 +304,7 @@ def test_card_is_made_from_the_files(inputs, tmp_path):
         assert expected in card
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page == render_report(describe(out))
-    for anchor in ("yield", "drops", "content", "paths", "diversity", "phrases", "duplicates", "views", "examples"):
+    for anchor in ("yield", "drops", "content", "paths", "diversity", "slop", "duplicates", "views", "examples"):
         assert f'<h2 id="{anchor}">' in page
     assert "FLIRT" in page
     assert "<blockquote>x</blockquote>" in page
@@ -327,6 +330,41 @@ def test_stops_when_asked(inputs, tmp_path):
     stop.set()
     with pytest.raises(StageInterrupted):
         build_dataset(DatasetConfig(), inputs, context(tmp_path / "out", stop))
+
+
+def test_the_report_shows_cost_coverage_and_what_a_judge_left_out(inputs, tmp_path):
+    used = {"model": "openai/<m>", "answers": 80, "prompt_tokens": 120_000, "completion_tokens": 9_000, "usd": 1.25}
+    for stage, usage in (("rows", {"singleturn": used}), ("dialogues", {"scenarios": {**used, "usd": None}, "dialogues": used})):
+        (inputs[stage] / "usage.json").write_text(json.dumps(usage), encoding="utf-8")
+    coverage = {"reachable": {"state": ["FLIRT", "BOND"], "action": ["EVENT"]}}
+    (inputs["dialogues"] / "coverage.json").write_text(json.dumps(coverage), encoding="utf-8")
+    judged = tmp_path / "judged"
+    shutil.copytree(inputs["dialogues"], judged)
+    rows = (judged / "dialogues.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (judged / "dialogues.jsonl").write_text("".join(rows[:-1]), encoding="utf-8")
+    write_rows(judged / "judged_out.jsonl", [{"reason": "judge_score", "row": json.loads(rows[-1])}])
+
+    stats = build_dataset(DatasetConfig(), {**inputs, "judged": judged}, context(tmp_path / "out"))
+
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert stats["kinds"]["multi"] == len(rows) - 1
+    assert stats["yield"]["dropped"]["multi, judge"] == {"judge_score": 1}
+    for text in ("1 of 2", "price not known", "$1.25", "openai/&lt;m&gt;", "judge_score"):
+        assert text in page, text
+    assert "BOND" in page  # reachable, never visited: shown with 0
+    assert "| singleturn | openai/<m> | 80 | 120000 | 9000 | $1.25 |" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
+def test_worn_out_phrases_are_found_in_every_inflection():
+    texts = ["사야는 숨을 조용히 골랐다.", "그녀가 고개를 끄덕였습니다.", "미소를 짓고 있었어요.", "시선을 피하며 웃는다.", "비가 온다."]
+
+    found = [find_cliches(content_words(text)) for text in texts]
+
+    assert found == [{"숨 고르다"}, {"고개 끄덕이다"}, {"미소 짓다"}, {"시선 피하다"}, set()]
+    slop = measure_slop([*texts, *(f"{number}번째로 창밖을 오래 바라보았다." for number in range(9))], ["사야"])
+    assert slop["cliches"][0][0] == "창밖 바라보다"
+    assert slop["cliche_share"] == round(13 / 14, 4)
+    assert measure_slop([], [])["cliche_share"] == 0
 
 
 @pytest.mark.slow

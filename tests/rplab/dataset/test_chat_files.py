@@ -3,10 +3,13 @@
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rplab.cli.main import main
 from rplab.dataset.chat_files import FORMATS, export_chats, import_chats
 from rplab.errors import ConfigError, DataError
+from rplab.text.quotes import is_visible
 
 ROW = {
     "messages": [
@@ -24,7 +27,7 @@ def write(path, *rows):
 
 
 def read(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 @pytest.mark.parametrize("wanted", [name for name in FORMATS if name != "sillytavern"])
@@ -42,12 +45,33 @@ def test_sillytavern_keeps_names_and_hides_the_setting(tmp_path):
     lines = read(tmp_path / "chats" / "0001.jsonl")
     assert lines[0]["character_name"] == "사야"
     assert [line["is_system"] for line in lines[1:]] == [True, False, False]
-    counts = import_chats(tmp_path / "chats", tmp_path / "back.jsonl")
-    back = read(tmp_path / "back.jsonl")
-    assert back[0] == {"messages": ROW["messages"][1:], "meta": {"protagonist": "사야", "player": "카즈키"}}
-    assert counts.notes["hidden_lines"] == 2
+    import_chats(tmp_path / "chats", tmp_path / "back.jsonl")
+    assert read(tmp_path / "back.jsonl") == [ROW, ROW]  # our own marks bring everything back
+    foreign = [{**line, "extra": {}, "chat_metadata": {}} for line in lines]
+    counts = import_chats(write(tmp_path / "foreign.jsonl", *foreign), tmp_path / "back.jsonl")
+    assert read(tmp_path / "back.jsonl") == [{"messages": ROW["messages"][1:], "meta": {"protagonist": "사야", "player": "카즈키"}}]
+    assert counts.notes["hidden_lines"] == 1
     with pytest.raises(ConfigError, match="Name a folder"):
         export_chats(source, tmp_path / "one.jsonl", "sillytavern")
+
+
+LETTERS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30)
+CONTENT = LETTERS.filter(lambda text: is_visible(text) and "<|im_" not in text)
+TURNS = st.lists(st.tuples(CONTENT, CONTENT), min_size=1, max_size=3)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TURNS, st.none() | CONTENT, st.sampled_from(FORMATS), st.none() | st.dictionaries(st.sampled_from(["genre", "player"]), CONTENT))
+def test_any_conversation_comes_back_from_any_format(tmp_path, turns, system, wanted, meta):
+    messages = [{"role": "system", "content": system}] if system else []
+    for user, reply in turns:
+        messages += [{"role": "user", "content": user}, {"role": "assistant", "content": reply}]
+    row = {"messages": messages, **({"meta": meta} if meta else {})}
+
+    export_chats(write(tmp_path / "in.jsonl", row), tmp_path / "x.jsonl", wanted)
+    import_chats(tmp_path / "x.jsonl", tmp_path / "y.jsonl")
+
+    assert read(tmp_path / "y.jsonl") == [row]
 
 
 def test_sillytavern_macros_become_names_with_particles(tmp_path):
