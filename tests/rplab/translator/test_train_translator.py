@@ -123,6 +123,9 @@ def test_folder_alone_translates_and_evaluation_reports(trained, inputs, tmp_pat
     assert evaluation["failed"][0]["gate"] == "translator.chrfpp"
     assert evaluation["failed"][0]["wanted"] == ">= 99"
     assert len((tmp_path / "out" / "translations.jsonl").read_text(encoding="utf-8").splitlines()) == 4
+    assert evaluation["shipped"]["lines"] == 6
+    assert len((tmp_path / "out" / "shipped.jsonl").read_text(encoding="utf-8").splitlines()) == 6
+    assert "Shipped set (6 lines" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "200 pairs were wanted" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
