@@ -93,20 +93,21 @@ class SampleReplies:
                 self._references.append(messages[first]["content"])
 
     def rewind(self, step: int) -> None:
-        """Forget the samples after `step`."""
+        """Forget the samples after `step`, and those of the end."""
         kept: list[str] = []
         if self._path.is_file():
             for line in self._path.read_text(encoding="utf-8").splitlines():
                 try:
-                    if json.loads(line)["step"] > step:
-                        break
+                    row = json.loads(line)
                 except ValueError:
+                    break
+                if row["step"] > step or row["final"]:
                     break
                 kept.append(line + "\n")
         self._path.write_text("".join(kept), encoding="utf-8")
 
-    def add(self, model: PeftModel, step: int) -> None:
-        """Answer every prompt; the draws depend on the seed alone."""
+    def add(self, model: PeftModel, step: int, *, final: bool = False) -> None:
+        """Answer every prompt; the draws depend on the seed alone. `final`: with the adapter that stays."""
         if not self._prompts:
             return
         ids = [encode_prompt(self._tokenizer, prompt) for prompt in self._prompts]
@@ -122,7 +123,7 @@ class SampleReplies:
             for prompt, reference, reply in zip(self._prompts, self._references, replies, strict=True):
                 ended = bool(reply) and reply[-1] == end_id(self._tokenizer)
                 text = str(self._tokenizer.decode(reply[:-1] if ended else reply, skip_special_tokens=False))
-                row = {"step": step, "user": prompt[-1]["content"], "reply": text, "ended": ended, "reference": reference}
+                row = {"step": step, "final": final, "user": prompt[-1]["content"], "reply": text, "ended": ended, "reference": reference}
                 handle.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def publish(self) -> None:

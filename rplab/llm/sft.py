@@ -232,7 +232,7 @@ def fit_adapter(
         context.check_stop()
     after = measure_loss(model, held, padding)
     after, kept = _keep_best(model, best, after, trainer.state.global_step, partial(measure_loss, model, held, padding))
-    samples.add(model, trainer.state.global_step)
+    samples.add(model, trainer.state.global_step, final=True)
     samples.publish()
     metrics.publish()
     if (context.resume / "tensorboard").is_dir():
