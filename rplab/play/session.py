@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rplab.errors import AudioError, ConfigError, LabError
 from rplab.l10n import tr
+from rplab.play import aside
 from rplab.play.audio import AudioSink
 from rplab.play.chronicle import Chronicle
 from rplab.play.config import PlayConfig, ReplySampling
-from rplab.play.context import END, TurnContext, close_iterator, take_next
-from rplab.play.engines import Closeable, Engines, ReplyModel
+from rplab.play.context import TurnContext
+from rplab.play.engines import Closeable, Engines
 from rplab.play.events import SessionEvent
 from rplab.play.history import Exchange
 from rplab.play.metrics import TurnMetrics
@@ -30,7 +30,6 @@ from rplab.play.parse import ReplyParser
 from rplab.play.threads import Threads
 from rplab.play.turn import Turn
 from rplab.seeding import derive_seed
-from rplab.tts.engine import Samples
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +143,7 @@ class PlaySession:
         parts = self.last.audio()[0] if self.last is not None else []
         if sink is None or not parts:
             return False
-        self._resting = asyncio.create_task(self._play_again(sink, list(parts)))
+        self._resting = asyncio.create_task(aside.play_again(self._threads, sink, list(parts), timeout_s=self.config.voice_timeout_s))
         await asyncio.gather(self._resting, return_exceptions=True)
         return True
 
@@ -164,16 +163,9 @@ class PlaySession:
             Exception: Whatever the model raised.
         """
         sampling = ReplySampling(max_new_tokens=max_new_tokens, temperature=temperature, repetition_penalty=1.0)
-        stop, model = threading.Event(), self.engines.model
-        pieces = model.stream(messages, sampling, seed=self.config.seed if seed is None else seed, cancelled=stop.is_set)
-        parts: list[str] = []
-        try:
-            while (piece := await self._threads.call("model", take_next, pieces, timeout_s=self.config.reply_timeout_s)) is not END:
-                parts.append(piece)
-        finally:
-            stop.set()
-            self._threads.send("model", close_iterator, pieces)
-        return "".join(parts)
+        seed = self.config.seed if seed is None else seed
+        timeout_s = self.config.reply_timeout_s
+        return await aside.ask(self._threads, self.engines.model, messages, sampling, seed=seed, timeout_s=timeout_s)
 
     def change_voice(self, **changes: object) -> None:
         """Change fields of `config.voice` (style, speed, pitch) from the next sentence on.
@@ -286,28 +278,10 @@ class PlaySession:
 
     async def _prefill(self) -> None:
         """Read the next prompt as far as it is known, so that the next turn costs only what the player types."""
-        model, stop = self.engines.model, threading.Event()
+        model = self.engines.model
         messages = self.chronicle.compose("", model.count, self._room())
-        if messages is None:
-            return
-        try:
-            await self._threads.call("model", _prefill, model, messages, stop, timeout_s=self.config.reply_timeout_s)
-        finally:
-            stop.set()
-
-    async def _play_again(self, sink: AudioSink, parts: list[Samples]) -> None:
-        before, written = sink.played_frames, 0
-        try:
-            for part in parts:
-                if not await self._threads.call("sink", sink.write, part, timeout_s=self.config.voice_timeout_s):
-                    return
-                written += len(part)
-            await self._threads.call("sink", sink.finish, timeout_s=self.config.voice_timeout_s)
-            while sink.played_frames - before < written:
-                await asyncio.sleep(0.05)
-        except asyncio.CancelledError:
-            sink.clear()
-            raise
+        if messages is not None:
+            await aside.read_ahead(self._threads, model, messages, timeout_s=self.config.reply_timeout_s)
 
     async def _recover_sink(self) -> str:
         """Open the sound again after the device was taken away; returns what to tell the player."""
@@ -324,12 +298,6 @@ class PlaySession:
             return ""
         await self.use_sink(sink)
         return tr(f"소리를 다시 연결했습니다. {note}", f"sound is back. {note}")
-
-
-def _prefill(model: ReplyModel, messages: Sequence[Mapping[str, str]], stop: threading.Event) -> None:
-    """Run in the model's thread; a turn that began meanwhile finds it free at once."""
-    if not stop.is_set():
-        model.prefill(messages, cancelled=stop.is_set)
 
 
 def _whole_characters(text: str) -> str:
