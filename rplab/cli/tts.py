@@ -37,6 +37,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     say.add_argument("--dictionary", type=Path, metavar="FILE", help="readings of names, lines surface,reading,accent")
     say.add_argument("--json", action="store_true", help="print the result as JSON")
     say.set_defaults(handler=_say)
+    worker = verbs.add_parser(
+        "worker",
+        help=tr("음성 작업 프로세스 (다른 프로그램이 시작)", "serve voices on two pipes; another program starts it"),
+        description="Serve voices with the framed protocol of rplab/tts/frames.py on standard input and output, for example over ssh.",
+        epilog="example: ssh gpu-box rplab tts worker",
+    )
+    worker.set_defaults(handler=_worker)
     add_commands(verbs)
     add_eval(verbs)
 
@@ -72,6 +79,13 @@ def _say(arguments: argparse.Namespace) -> int:
         taken_out = ", ".join(f"{reason} {count}" for reason, count in speech.dropped.items())
         print(tr(f"읽지 않은 글자: {taken_out}", f"characters left out: {taken_out}"))
     return 0
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    del arguments
+    from rplab.tts.worker import main
+
+    return main([])
 
 
 def _open(arguments: argparse.Namespace) -> VoiceEngine:
