@@ -15,6 +15,7 @@ from transformers.utils import logging as hf_logging
 
 from rplab.backend.base import ChatRequest, ChatResult, Sampling, Usage
 from rplab.backend.config import TransformersConfig
+from rplab.backend.constrain import Constraint, JsonConstraints
 from rplab.backend.sample import pick_tokens
 from rplab.errors import ModelError
 from rplab.seeding import derive
@@ -79,6 +80,10 @@ class LocalModel:
         }
         self._special = sorted({*self._tokenizer.all_special_tokens, *_END_TOKENS, "<|im_start|>"}, key=len, reverse=True)
         self._pad = int(self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else min(self._ends, default=0))
+        self._constraints: JsonConstraints | None = None
+        if config.structured == "constrained":
+            width = int(self._model.get_output_embeddings().weight.shape[0])
+            self._constraints = JsonConstraints(self._tokenizer, width, self._ends)
         self.max_positions = int(getattr(self._model.config, "max_position_embeddings", 0) or 1 << 30)
 
     def encode(self, request: ChatRequest) -> Prompt:
@@ -101,7 +106,8 @@ class LocalModel:
             prompts: What to answer.
             stop: Set to end early; what is unfinished comes back as an error.
         """
-        batch = _Batch(prompts, self._ends, self._tokenizer)
+        held = [self._constraints and self._constraints.start(prompt.request.schema) for prompt in prompts]
+        batch = _Batch(prompts, self._ends, self._tokenizer, held)
         device = self._model.device
         width = max(len(prompt.ids) for prompt in prompts)
         ids = torch.tensor([[self._pad] * (width - len(prompt.ids)) + list(prompt.ids) for prompt in prompts], device=device)
@@ -129,8 +135,9 @@ class LocalModel:
 class _Batch:
     """Rows being decoded; done ones stay in their place until half of the places are done."""
 
-    def __init__(self, prompts: Sequence[Prompt], ends: frozenset[int], tokenizer: Any) -> None:
+    def __init__(self, prompts: Sequence[Prompt], ends: frozenset[int], tokenizer: Any, held: Sequence[Constraint | None]) -> None:
         self._prompts = prompts
+        self._held = held
         self._ends = ends
         self._tokenizer = tokenizer
         self._draws = [derive(prompt.request.seed, "tokens") for prompt in prompts]
@@ -141,6 +148,9 @@ class _Batch:
     def take(self, logits: torch.Tensor) -> None:
         """Choose the next token of every row; logits (places, vocabulary) in fp32."""
         rows = self.places
+        for place, row in enumerate(rows):
+            if (held := self._held[row]) is not None and not self._finish[row]:
+                held.mask(logits[place])
         tokens = pick_tokens(
             logits,
             [self._prompts[row].sampling for row in rows],
@@ -155,7 +165,9 @@ class _Batch:
                 self._finish[row] = "stop"
                 continue
             self._said[row].append(token)
-            if sampling.stop and any(stop in self._text(row) for stop in sampling.stop):
+            held = self._held[row]
+            whole = held is not None and held.take(token)
+            if whole or (sampling.stop and any(stop in self._text(row) for stop in sampling.stop)):
                 self._finish[row] = "stop"
             elif len(self._said[row]) >= sampling.max_tokens:
                 self._finish[row] = "length"

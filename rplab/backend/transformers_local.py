@@ -2,8 +2,8 @@
 
 Requests in flight are gathered into static batches of similar prompt length (fastest embedded way on a CPU: spec/llm.md
 5; 5 times the speed of one by one) and decoded in one worker thread. Every request draws from its own seed, so that a
-batch's other rows change nothing but the last bits of the logits. JSON schemas are not enforced here: the prompt asks
-for JSON, and the caller checks it.
+batch's other rows change nothing but the last bits of the logits. A request with a JSON schema is held to it (`constrain.py`);
+what a schema cannot say, the caller checks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class TransformersBackend:
         """Load the model; must be called inside the event loop."""
         self._config = config
         self._model = LocalModel(config)
-        self.name = f"transformers/{Path(config.model).name}@{self._model.precision}"
+        free = "" if config.structured == "constrained" else "+free"
+        self.name = f"transformers/{Path(config.model).name}@{self._model.precision}{free}"
         self._batch_size = config.batch_size
         self._waiting: list[tuple[Prompt, asyncio.Future[ChatResult]]] = []
         self._arrived = asyncio.Event()

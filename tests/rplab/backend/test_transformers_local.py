@@ -1,6 +1,7 @@
 """A local model as a backend: the draws of a request are its own, whatever shares its batch."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -137,3 +138,62 @@ def test_tokens_are_drawn_as_often_as_they_are_probable():
         assert drawn.count(token) / 2000 == pytest.approx(float(expected[token]), abs=0.001)
     assert set(pick_tokens(logits.repeat(100, 1), [Sampling(temperature=1.0, top_p=0.6)] * 100, numbers[::20], [[]] * 100)) == {0}
     assert pick_tokens(logits.clone(), [Sampling(temperature=0.0, repetition_penalty=3.0)], [0.0], [[0]]) == [1]
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 6},
+        "mood": {"enum": ["밝다", "차분하다"]},
+        "signals": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 3}, "minItems": 2, "maxItems": 2},
+    },
+    "required": ["name", "mood", "signals"],
+    "additionalProperties": False,
+}
+
+
+def test_an_answer_with_a_schema_is_valid_json_even_of_a_random_model(folder):
+    requests = [
+        ChatRequest(
+            f"r{index}", ({"role": "user", "content": f"대답 {index}"},), seed=index, sampling=Sampling(max_tokens=160), schema=schema
+        )
+        for index, schema in enumerate([SCHEMA, None] * 4)
+    ]
+
+    def answers(**settings):
+        async def ask():
+            backend = open_backend(TransformersConfig(model=str(folder), **settings))
+            try:
+                return await asyncio.gather(*(backend.complete(request) for request in requests))
+            finally:
+                await backend.aclose()
+
+        return asyncio.run(ask())
+
+    held = answers(batch_size=8)
+    for request, result in zip(requests, held, strict=True):
+        if request.schema:
+            value = json.loads(result.text)
+            assert result.finish_reason == "stop"
+            assert list(value) == ["name", "mood", "signals"]
+            assert value["mood"] in ("밝다", "차분하다")
+            assert len(value["signals"]) == 2
+            assert all(0 <= number <= 3 for number in value["signals"])
+    assert [result.text for result in answers(batch_size=1)] == [result.text for result in held]
+    free = answers(structured="prompt")
+    assert [result.text for result in free[1::2]] == [result.text for result in held[1::2]]  # the others are not touched
+    assert free[0].model != held[0].model
+
+
+def test_a_schema_that_cannot_be_enforced_is_left_to_the_prompt(folder, caplog):
+    request = ChatRequest("r", ({"role": "user", "content": "대답"},), seed=1, sampling=Sampling(max_tokens=8), schema={"type": "nonsense"})
+
+    async def ask():
+        backend = open_backend(TransformersConfig(model=str(folder)))
+        try:
+            return await backend.complete(request)
+        finally:
+            await backend.aclose()
+
+    assert asyncio.run(ask()).text
+    assert "cannot be enforced" in caplog.text
