@@ -24,6 +24,18 @@ except SystemExit:
     assert "--wav" in done.stdout
 
 
+def test_what_the_prompt_needs_brings_neither_prefect_nor_models():
+    code = """
+import sys
+import rplab.cli.play, rplab.cli.play_live, rplab.play.published, rplab.play.terminal, rplab.play.terminal_screen, rplab.play.threads
+print([name for name in ("prefect", "torch", "transformers", "pyopenjtalk", "kiwipiepy", "onnxruntime") if name in sys.modules])
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_play_without_a_character_ends_with_2_and_a_remedy(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "flows" / "play.py", "--store", tmp_path, "--text", "안녕"],
