@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -64,18 +65,19 @@ def read_cliches() -> dict[tuple[str, ...], str]:
 
 
 def find_cliches(words: Sequence[str]) -> set[str]:
-    """Return the worn-out phrases among content words.
+    """Return the worn-out phrases among content words; a compound counts whether or not it was taken apart (창밖, 창 + 밖).
 
     >>> sorted(find_cliches(["사야", "숨", "조용히", "고르다"]))
     ['숨 고르다']
     """
-    return {" ".join(phrase) for phrase in _candidates(frozenset(words)) if _stands_in(phrase, words)}
+    present = frozenset([*words, *(first + second for first, second in itertools.pairwise(words))])
+    return {" ".join(phrase) for phrase in _candidates(present) if _stands_in(phrase, words)}
 
 
-def _candidates(words: frozenset[str]) -> Iterator[tuple[str, ...]]:
-    for word in sorted(words):
+def _candidates(present: frozenset[str]) -> Iterator[tuple[str, ...]]:
+    for word in sorted(present):
         for phrase in _by_first_word().get(word, ()):
-            if words.issuperset(phrase):
+            if present.issuperset(phrase):
                 yield phrase
 
 
@@ -88,15 +90,23 @@ def _by_first_word() -> dict[str, list[tuple[str, ...]]]:
 
 
 def _stands_in(phrase: Sequence[str], words: Sequence[str]) -> bool:
-    for start, word in enumerate(words):
-        if word != phrase[0]:
-            continue
-        at = start
-        for wanted in phrase[1:]:
-            following = words[at + 1 : at + 2 + _SKIPS]
-            if wanted not in following:
-                break
-            at += 1 + following.index(wanted)
-        else:
-            return True
-    return False
+    return any(_follows(phrase, words, start) for start in range(len(words)))
+
+
+def _follows(phrase: Sequence[str], words: Sequence[str], start: int) -> bool:
+    """Return whether the words of a phrase follow each other from `start` on, with at most one other word in each gap."""
+    at = start
+    for number, wanted in enumerate(phrase):
+        last = at if number == 0 else at + _SKIPS
+        end = next((end for here in range(at, last + 1) if (end := _ends(wanted, words, here)) is not None), None)
+        if end is None:
+            return False
+        at = end
+    return True
+
+
+def _ends(wanted: str, words: Sequence[str], at: int) -> int | None:
+    """Return where the word after `wanted` stands when that stands at `at`, whole or as two."""
+    if at < len(words) and words[at] == wanted:
+        return at + 1
+    return at + 2 if at + 1 < len(words) and words[at] + words[at + 1] == wanted else None
