@@ -60,7 +60,7 @@ def _train(name: str, entry: str, config_type: type[StageConfig], version: int =
 
 DATA = (
     Node(
-        Stage("singleturn", 2, "rplab.dialogue.singleturn:generate_singleturn", SingleturnConfig),
+        Stage("singleturn", 3, "rplab.dialogue.singleturn:generate_singleturn", SingleturnConfig),
         lambda p: p.data.singleturn,
     ),
     Node(
@@ -69,11 +69,11 @@ DATA = (
         {"rows": "singleturn"},
     ),
     Node(
-        Stage("scenarios", 2, "rplab.dialogue.scenario:generate_scenarios", ScenariosConfig),
+        Stage("scenarios", 3, "rplab.dialogue.scenario:generate_scenarios", ScenariosConfig),
         lambda p: p.data.scenarios,
     ),
     Node(
-        Stage("dialogues", 2, "rplab.dialogue.generate:generate_dialogues", DialoguesConfig),
+        Stage("dialogues", 3, "rplab.dialogue.generate:generate_dialogues", DialoguesConfig),
         lambda p: p.data.dialogues,
         {"scenarios": "scenarios"},
     ),
