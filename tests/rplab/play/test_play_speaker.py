@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - the sink opener has a signature
 """Which voice speaks, where it sounds, and what happens when one of them does not work."""
 
 from pathlib import Path
