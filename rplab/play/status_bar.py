@@ -23,11 +23,10 @@ def describe_status(session: PlaySession | None, speaking: str, heard: float) ->
     """
     if session is None:
         return [("", tr("모델을 불러오는 중…", "loading the models…"))]
-    pieces = _numbers(session) + _sound(session)
-    if speaking:
-        cut = round(heard * len(speaking))
-        pieces += [("", " · ♪ "), ("class:heard", speaking[:cut]), ("", speaking[cut:])]
-    return pieces
+    cut = round(heard * len(speaking))
+    spoken: Pieces = [("", " · ♪ "), ("class:heard", speaking[:cut]), ("", speaking[cut:])] if speaking else []
+    buffer, *engines = _sound(session)
+    return [*_numbers(session), buffer, *spoken, *engines]
 
 
 def _numbers(session: PlaySession) -> Pieces:

@@ -24,11 +24,10 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import Output
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
-from prompt_toolkit.utils import get_cwidth
 
 from rplab.l10n import tr
 from rplab.play.status_bar import describe_status
-from rplab.play.terminal_screen import TerminalScreen
+from rplab.play.terminal_screen import TerminalScreen, split_cells
 
 if TYPE_CHECKING:
     from rplab.play.command import Command
@@ -208,14 +207,9 @@ class Terminal:
     def _toolbar(self) -> StyleAndTextTuples:
         session = self._conversation.session if self._conversation is not None else None
         columns = self._output.get_size().columns
-        shown: StyleAndTextTuples = [("", " ")]
-        used = 1
-        for style, text in describe_status(session, self.screen.speaking, self.screen.heard):
-            used += get_cwidth(text)
-            if used > columns - 1:
-                break
-            shown.append((style, text))
-        return shown
+        status = describe_status(session, self.screen.speaking, self.screen.heard)
+        shown, _ = split_cells([("", " "), *status], columns - 1)
+        return list(shown)
 
 
 def _open_history(path: Path | None) -> History:
