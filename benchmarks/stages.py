@@ -6,7 +6,8 @@ Data and base are made once with the profile's seed; SFT 1, SFT 2 and GRPO run o
 
     sft1, sft2   fall of the loss (nats a token) on their own held-out view, dialogues resampled in pairs
     grpo         rise of the mean reward on held-out prompts, replies drawn as in training (temperature 1), prompts in pairs
-    diversity    distinct-2 and share of repetitive replies after GRPO against after SFT, replies drawn as play draws them
+    diversity    distinct-2 and share of repetitive replies after GRPO against after SFT, replies drawn at temperature 1 (what
+                 the policy does); beside it the same as play draws them, where a low temperature decides more than the policy
 
 Everything is kept in the store, so that a second call only prints. Exit code 1 when a stage does not hold what it promises.
 """
@@ -73,14 +74,20 @@ def measure_seed(profile: Profile, made: dict[str, Artifact], store: Path) -> di
     drawn = read(run("evaluate", at_temperature_1(profile), made, store))
     gain = drawn["gains"]["sft_to_grpo"]
     result["grpo"] = {"gain": gain["mean"], "interval": [gain["low"], gain["high"]], "items": drawn["prompts"]}
-    before, after = (played["models"][name]["rates"] for name in ("sft", "grpo"))
-    result["diversity"] = {
+    result["diversity"] = diversity(drawn)
+    result["diversity_as_played"] = diversity(played)
+    result["reward_as_played"] = {name: model["reward"]["mean"] for name, model in played["models"].items()}
+    return result
+
+
+def diversity(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Return distinct-2 and repetition after SFT and after GRPO."""
+    before, after = (evaluation["models"][name]["rates"] for name in ("sft", "grpo"))
+    return {
         "distinct_2": [before["distinct_2"], after["distinct_2"]],
         "loss": round(1 - after["distinct_2"] / before["distinct_2"], 4),
         "repetition": [before["repetition"], after["repetition"]],
     }
-    result["reward_as_played"] = {name: model["reward"]["mean"] for name, model in played["models"].items()}
-    return result
 
 
 def read(outcome: StageRun) -> dict[str, Any]:
@@ -133,10 +140,10 @@ def _print_table(results: dict[int, dict[str, Any]], failed: dict[int, list[str]
         for name, unit in (("sft1", "nats a token"), ("sft2", "nats a token"), ("grpo", "reward at T=1")):
             low, high = result[name]["interval"]
             print(f"| {seed} | {name} | {result[name]['gain']:+.4f} {unit} | [{low:+.4f}, {high:+.4f}] | {result[name]['items']} |")
-        diversity = result["diversity"]
-        before, after = diversity["distinct_2"]
-        print(f"| {seed} | distinct-2 | {before:.3f} -> {after:.3f} ({-diversity['loss']:+.1%}) | | |")
-        print(f"| {seed} | repetitive | {diversity['repetition'][0]:.1%} -> {diversity['repetition'][1]:.1%} | | |")
+        for key, title in (("diversity", "at T=1"), ("diversity_as_played", "as played")):
+            (before, after), loss, (first, last) = (result[key][name] for name in ("distinct_2", "loss", "repetition"))
+            print(f"| {seed} | distinct-2 {title} | {before:.3f} -> {after:.3f} ({-loss:+.1%}) | | |")
+            print(f"| {seed} | repetitive {title} | {first:.1%} -> {last:.1%} | | |")
     for seed, problems in failed.items():
         print(f"seed {seed}: {'; '.join(problems) or 'every stage holds'}")
 
