@@ -48,7 +48,7 @@ def _open_openjtalk(config: VoiceConfig) -> VoiceEngine:
 
 def _open_onnx(config: VoiceConfig, shared: dict[tuple[Path, str, int], BertFeatures]) -> VoiceEngine:
     if not config.folder:
-        raise ConfigError("the voice engine onnx needs a model. set voice.folder to the folder of a voice (rplab tts export)")
+        raise ConfigError("the voice engine onnx needs its files. Set voice.folder to the folder of a voice (rplab tts export)")
     path = Path(config.folder).expanduser()
     folder = Path(config.bert).expanduser() if config.bert else path / "bert"
     bert: BertFeatures | None = None
