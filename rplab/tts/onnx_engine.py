@@ -22,7 +22,7 @@ from rplab.tts.frontend import normalise, split_sentences
 from rplab.tts.g2p import UnknownPolicy, read_or_skip, read_text
 from rplab.tts.resample import resample
 from rplab.tts.runtime import FloatArray, SpeechRequest, open_model, prepare
-from rplab.tts.session import Device
+from rplab.tts.session import Device, return_memory
 from rplab.tts.signal import limit_peaks, rms_dbfs, silence
 from rplab.tts.text import SpeechTextError
 from rplab.tts.voice_folder import find_voice
@@ -79,9 +79,9 @@ class OnnxVoice:
         self._files = find_voice(path, device=self._options.device)
         config = self._files.config
         self._speaker = _pick(self._options.speaker, config.speakers, "speaker", config.name)
-        self._model = open_model(self._files, device=self._options.device, threads=self._options.threads)
-        if isinstance(bert, Path):
+        if isinstance(bert, Path):  # first: loading it needs twice its size for a moment
             bert = BertFeatures(bert, device=self._options.device, threads=self._options.threads)
+        self._model = open_model(self._files, device=self._options.device, threads=self._options.threads)
         self._bert = bert
         self._lock = threading.Lock()
         self._gain = 1.0
@@ -131,6 +131,7 @@ class OnnxVoice:
                 yield piece
             if index + 1 < len(sentences):
                 yield silence(_PAUSE_S / speed, self.sample_rate)
+        return_memory()  # after the last piece: nobody waits
         if not sentences:
             raise SpeechTextError("unreadable", f"nothing in {text[:40]!r} can be spoken in Japanese")
         if loudest < 1e-3:
