@@ -2,8 +2,8 @@
 
 Speaking (no torch): `engine` (the protocol), `openjtalk` (embedded), `onnx_engine` (trained voices) over `frontend`,
 `g2p`, `dictionary`, `bert`, `runtime`, `session`, `voice_folder`. Making a voice: `corpus` -> `preprocess` -> `train` ->
-`export_stage` (`aivmx` for other programs), with the network in `model/`; torch loads only in `model/` (but `hyper`), `mel`, `losses`, `clips`,
-`trainer`, `train`, `checkpoint_io`, `export_onnx`, `export_stage` and `export_bert`.
+`export_stage` (`aivmx` for other programs), with the network in `model/`; torch loads only in `model/` (but `hyper`),
+`mel`, `losses`, `clips`, `trainer`, `train`, `checkpoint_io`, `export_onnx`, `export_stage` and `export_bert`.
 
 Judging one: `evaluate` over `judges`.
 
