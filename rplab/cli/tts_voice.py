@@ -52,8 +52,9 @@ def add_commands(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     train = _command(verbs, "train", tr("음성 학습", "train a voice"), "rplab tts train out/data out/trained --preset smoke")
     train.add_argument("data", type=Path, metavar="DATA", help="folder made by rplab tts preprocess")
     train.add_argument("out", type=Path, metavar="OUT")
-    train.add_argument("--preset", choices=("smoke", "finetune", "scratch"), default="finetune")
+    train.add_argument("--preset", choices=("smoke", "small", "finetune", "scratch"), default="finetune")
     train.add_argument("--base", type=Path, metavar="DIR", help="folder with G_0.safetensors and D_0.safetensors, or a training of ours")
+    train.add_argument("--wavlm", type=Path, metavar="DIR", help="folder of a WavLM model: adds its loss (opt-in, slow)")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, for example max_steps=2000")
     train.set_defaults(handler=_train)
 
@@ -120,7 +121,7 @@ def _train(arguments: argparse.Namespace) -> int:
         except json.JSONDecodeError:
             changes[name] = value
     config = _configure(VoiceTrainConfig, {**PRESETS[arguments.preset].model_dump(), **changes})
-    inputs = {"data": arguments.data, **({"base": arguments.base} if arguments.base else {})}
+    inputs = {"data": arguments.data, **{name: path for name in ("base", "wavlm") if (path := getattr(arguments, name))}}
     return _run(train_voice, config, inputs, arguments)
 
 
@@ -178,12 +179,13 @@ def _run(function: Callable[..., Any], config: Any, inputs: Mapping[str, Path], 
     from rplab.stage import Progress, StageContext
 
     out: Path = arguments.out.absolute()
+    rank = int(os.environ.get("RANK", "0"))
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty. Give a new folder; nothing is overwritten")
-    work, resume = out.with_name(f".work-{out.name}"), out.with_name(f".resume-{out.name}")
+    work, resume = out.with_name(f".work-{out.name}" + (f"-{rank}" if rank else "")), out.with_name(f".resume-{out.name}")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    resume.mkdir(exist_ok=True)
+    resume.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
 
     def show(progress: Progress) -> None:
@@ -201,6 +203,9 @@ def _run(function: Callable[..., Any], config: Any, inputs: Mapping[str, Path], 
             signal.signal(number, handler)
         if sys.stderr.isatty():
             print(file=sys.stderr)
+    if rank:  # started by torchrun; the first process publishes
+        shutil.rmtree(work)
+        return 0
     if out.exists():
         out.rmdir()
     os.replace(work, out)

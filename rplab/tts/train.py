@@ -18,17 +18,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from rplab.errors import DataError, ModelError
+from rplab.errors import ConfigError, DataError, ModelError
 from rplab.jsonl import dumps, read_rows, write_text
 from rplab.stage import StageContext, Stats
+from rplab.tts.board import Board
 from rplab.tts.cepstra import mel_cepstral_distance
 from rplab.tts.checkpoint_io import load_weights, read_weights, save_weights
 from rplab.tts.clips import Clip, VoiceData, align_clips, collate, epoch_batches, load_data
 from rplab.tts.engine import Samples
-from rplab.tts.mel import mel_of
-from rplab.tts.model.generator import Generator
+from rplab.tts.mel import mel_of, spectrogram
+from rplab.tts.model.generator import Generator, align
 from rplab.tts.model.hyper import VoiceSize
+from rplab.tts.ranks import join_ranks, own_device
 from rplab.tts.trainer import Trainer
 from rplab.tts.training_config import SIZES, VoiceTrainConfig
 from rplab.tts.wav import write_wav
@@ -42,6 +45,7 @@ SHIPPED = Path(__file__).parent.parent / "voices"
 _CHECKPOINT = "checkpoint.pt"
 _BEST = "best.safetensors"
 _METRICS = "metrics.jsonl"
+_BOARD = "tensorboard"
 _MAX_VALIDATION = 5
 """Sentences spoken at a validation; more would cost more than they tell."""
 
@@ -64,11 +68,15 @@ def train_voice(config: VoiceTrainConfig, inputs: Mapping[str, Path], context: S
             f"the data are prepared for {size.audio.sample_rate} Hz, training wants size {config.size!r}",
             remedy="Set the same `size` in voice_preprocess and voice_train",
         )
-    trainer = Trainer(config, size, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = own_device()
+    ranks = join_ranks(device)
+    if config.pieces % ranks.world:
+        raise ConfigError(f"{config.pieces} pieces cannot be shared by {ranks.world} processes. Set pieces to a multiple of them")
+    trainer = Trainer(config, size, device, ranks=ranks, wavlm=inputs.get("wavlm"))
     run = _Run(config, data, trainer, context)
     run.start(inputs.get("base") or find_base(config.base))
     run.train()
-    return run.publish(inputs["data"])
+    return run.publish(inputs["data"]) if ranks.first else {"rank": ranks.rank}
 
 
 class _Run:
@@ -79,17 +87,21 @@ class _Run:
         self.validations: list[dict[str, float]] = []
         self.base = "none"
         self.checkpoint = context.resume / _CHECKPOINT
+        self.first = trainer.ranks.first
+        self.board = Board(context.resume / _BOARD) if config.tensorboard and self.first else None
 
     def start(self, base: Path | None) -> None:
         """Continue from the checkpoint when there is one, else from the base, else from nothing."""
         if self.checkpoint.is_file():
             extra = self.trainer.load(self.checkpoint)
             self.validations, self.base = extra["validations"], extra["base"]
-            self._forget_metrics_after(self.trainer.step)
+            if self.first:
+                self._forget_metrics_after(self.trainer.step)
             logger.info("continuing at step %d", self.trainer.step)
             return
         if base is not None:
             self.base = load_base(self.trainer, base)
+        self.trainer.ranks.wait()  # nobody looks for a checkpoint any more
         self._validate()
         self._save()
 
@@ -104,29 +116,41 @@ class _Run:
             if epoch != current:
                 batches, current = epoch_batches(self.data.train, config.batch_size, config.seed, epoch), epoch
             started = time.monotonic()
-            losses = trainer.train_step(collate(batches[index], trainer.size.audio.hop_length), epoch)
+            losses = trainer.train_step(batches[index], epoch)
             self._log({"step": trainer.step, "epoch": epoch, **asdict(losses), "step_s": round(time.monotonic() - started, 3)})
             self.context.progress(trainer.step, config.max_steps, f"steps; mel loss {losses.mel:.1f}")
             last = trainer.step == config.max_steps
             if trainer.step % config.evaluate_every == 0 or last:
                 self._validate()
-            if trainer.step % config.save_every == 0 or last or self.context.stop.is_set():
+            stopping = trainer.ranks.agree(self.context.stop.is_set())
+            if trainer.step % config.save_every == 0 or last or stopping:
                 self._save()
+            if stopping:
+                self.context.stop.set()
             self.context.check_stop()
 
     def _validate(self) -> None:
+        if not self.first:
+            return
         with self.trainer.averaged():
             distance = validation_distance(self.trainer.generator, self.data.validation[:_MAX_VALIDATION])
             self.validations.append({"step": self.trainer.step, "mcd": round(distance, 4)})
             if distance <= min(entry["mcd"] for entry in self.validations) + 1e-4:
                 save_weights(self.context.resume / _BEST, self.trainer.generator.state_dict(), {"step": str(self.trainer.step)})
+            if self.board:
+                show_clip(self.board, self.trainer.generator, self.data.validation[0], self.trainer.step)
         logger.info("step %d: validation MCD %.2f dB", self.trainer.step, distance)
         self._log({"step": self.trainer.step, "mcd": round(distance, 4)})
 
     def _save(self) -> None:
-        self.trainer.save(self.checkpoint, {"validations": self.validations, "base": self.base})
+        if self.first:
+            self.trainer.save(self.checkpoint, {"validations": self.validations, "base": self.base})
 
     def _log(self, row: dict[str, float]) -> None:
+        if not self.first:
+            return
+        if self.board:
+            self.board.numbers(row, self.trainer.step)
         with (self.context.resume / _METRICS).open("a", encoding="utf-8") as handle:
             handle.write(dumps(row) + "\n")
 
@@ -151,6 +175,9 @@ class _Run:
             write_wav(out / "samples" / f"{clip.name}.wav", made, self.trainer.size.audio.sample_rate)
         (out / "logs").mkdir(exist_ok=True)
         shutil.copy(self.context.resume / _METRICS, out / "logs" / _METRICS)
+        if self.board:
+            self.board.close()
+            shutil.copytree(self.context.resume / _BOARD, out / "logs" / _BOARD)
         evaluation: Stats = {
             "initial_mcd": self.validations[0]["mcd"],
             "best_mcd": best["mcd"],
@@ -195,6 +222,9 @@ def load_base(trainer: Trainer, folder: Path) -> str:
     else:
         logger.warning("%s: no such file; the discriminators start from nothing", judge)
         lines.append("discriminators from nothing")
+    speech_judge = folder / "WD_0.safetensors"
+    if trainer.wavlm and speech_judge.is_file():
+        lines.append(str(load_weights(trainer.wavlm.judge, speech_judge)))
     return "; ".join(lines)
 
 
@@ -215,6 +245,30 @@ def speak_clip(generator: Generator, clip: Clip) -> Samples:
         sdp_ratio=0.0,
     )
     return audio[0, 0].float().cpu().numpy()
+
+
+def show_clip(board: Board, generator: Generator, clip: Clip, step: int) -> None:
+    """Show how a clip is spoken beside its recording, and which frames the text is given."""
+    size = generator.size.audio
+    spoken, real = speak_clip(generator, clip), np.load(clip.audio).astype(np.float32) / 32768.0
+    for name, sound in (("spoken", spoken), ("recording", real)):
+        board.picture(f"mel/{name}", mel_of(torch.from_numpy(sound)[None], size)[0].numpy(), step)
+        board.sound(f"sound/{name}", sound, size.sample_rate, step)
+    board.picture("alignment", alignment_of(generator, clip), step)
+
+
+@torch.no_grad()
+def alignment_of(generator: Generator, clip: Clip) -> NDArray[np.float32]:
+    """Return the alignment (tokens, frames) that the network finds between a clip's text and recording."""
+    generator.eval()
+    size = generator.size.audio
+    batch = collate([clip], size.hop_length).to(next(generator.parameters()).device)
+    magnitude = spectrogram(batch.audio, size)[:, :, : clip.frames]
+    speaker = generator.speaker(batch.speakers)
+    masks = (torch.ones_like(batch.phones[:, None], dtype=torch.float32), torch.ones_like(magnitude[:, :1]))
+    _, mean, logs = generator.enc_p(batch.phones, batch.tones, batch.languages, batch.bert, batch.style, masks[0], speaker)
+    z_p = generator.flow(generator.enc_q(magnitude, masks[1], speaker)[0], masks[1], speaker)
+    return align(z_p, mean, logs, batch.frame_lengths, batch.phone_lengths, 0.0)[0].T.cpu().numpy()
 
 
 def validation_distance(generator: Generator, clips: list[Clip]) -> float:

@@ -121,6 +121,7 @@ class Generator(nn.Module):
         prior_noise: float = 0.0,
         stochastic: bool = True,
         text: bool = True,
+        round_up: float = 0.0,
     ) -> TrainingOutput:
         """Run one training batch; random numbers come from torch's generator.
 
@@ -139,6 +140,7 @@ class Generator(nn.Module):
             prior_share: Share of the batch whose segments are decoded from text instead of from the recording.
             prior_noise: Largest factor on the prior's deviation there; drawn evenly from 0 up to it for each clip.
             text: Train the text side; without, posterior and decoder learn alone, towards a standard normal prior.
+            round_up: Frames taken off the plain predictor's aim, because its answer is rounded up.
             stochastic: Count the stochastic duration loss, the most costly one for its size; else it is zero.
         """
         speaker = self.speaker(speaker_ids)
@@ -158,7 +160,9 @@ class Generator(nn.Module):
                 path = path_of(durations, spectrogram.shape[2])
             mean_p, logs_p = ((path @ t.transpose(1, 2)).transpose(1, 2) for t in (mean_t, logs_t))
         frames_per_phone = path.sum(dim=1).unsqueeze(1)  # (B, 1, T)
-        duration_loss, stochastic_loss = self._duration_losses(x, text_mask, frames_per_phone, speaker, stochastic=stochastic)
+        duration_loss, stochastic_loss = self._duration_losses(
+            x, text_mask, frames_per_phone, speaker, stochastic=stochastic, round_up=round_up
+        )
         spoken = self._speak_some(z, mean_p, logs_p, mask, speaker, share=prior_share, noise=prior_noise)
         segments, starts = cut_segments(spoken, frame_lengths, self.size.audio.segment_frames)
         return TrainingOutput(
@@ -190,9 +194,11 @@ class Generator(nn.Module):
             path=nothing,
         )
 
-    def _duration_losses(self, x: Tensor, mask: Tensor, frames: Tensor, speaker: Tensor, *, stochastic: bool) -> tuple[Tensor, Tensor]:
+    def _duration_losses(
+        self, x: Tensor, mask: Tensor, frames: Tensor, speaker: Tensor, *, stochastic: bool, round_up: float
+    ) -> tuple[Tensor, Tensor]:
         total = mask.sum()
-        wanted = torch.log(frames + 1e-6) * mask
+        wanted = torch.log((frames - round_up).clamp_min(0) + 1e-6) * mask
         plain = (self.dp(x, mask, speaker).float() - wanted).square().sum() / total
         if not stochastic:
             return plain, plain.new_zeros(())

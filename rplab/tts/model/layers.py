@@ -33,7 +33,9 @@ def channels_last(x: Tensor) -> Tensor:
     return x.transpose(1, 2).contiguous().transpose(1, 2)
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1
+) -> Tensor:
     """Convolve (B, C, T) as an image of height one.
 
     torch lets a one-dimensional convolution copy its input into the plain layout and back; the same as two dimensions
@@ -101,9 +103,7 @@ class NormConv1d(_WeightNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
         if self.training:
-            return convolve(
-                x, self.weight, self.bias, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
-            )
+            return convolve(x, self.weight, self.bias, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
         return F.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def folded(self) -> nn.Module:
