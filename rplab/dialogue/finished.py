@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rplab.artifact import sha256_file
+from rplab.backend.config import ScriptedConfig
+from rplab.backend.scripted.model import VERSION
 from rplab.jsonl import canonical, write_text
 from rplab.stage import StageConfig, StageFunction, Stats
 
@@ -32,13 +34,15 @@ def note_path(out: Path) -> Path:
 
 
 def identify(function: StageFunction, config: StageConfig, inputs: Mapping[str, Path], main: str) -> str:
-    """Return the hash of all that decides what a run makes: stage, settings that enter the result, bytes of the input files."""
+    """Return the hash of all that decides what a run makes: stage, settings that enter the result, grammar version, input bytes."""
     files = {
         f"{name}/{path.name if path == source else path.relative_to(source).as_posix()}": sha256_file(path)
         for name, source in inputs.items()
         for path in ([source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file()))
     }
-    made_of = [function.__module__, main, config.key_fields(), config.outside(), files]
+    backend = getattr(config, "backend", None)
+    grammar = VERSION if isinstance(backend, ScriptedConfig) else None
+    made_of = [function.__module__, main, config.key_fields(), config.outside(), grammar, files]
     return hashlib.sha256(canonical(made_of).encode()).hexdigest()
 
 
