@@ -168,7 +168,7 @@ def spoken(text):
 
 
 @given(BLOCKS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_every_kind_of_quotation_mark_divides_narration_from_speech(blocks):
     text = "\n".join(f"{told}{gap}{marks[0]}{' '.join(said)}{marks[1]}" for told, (said, marks), gap in blocks)
 
@@ -177,7 +177,7 @@ def test_every_kind_of_quotation_mark_divides_narration_from_speech(blocks):
 
 
 @given(BLOCKS, st.sampled_from(["‘’", "「」", "『』", "“”"]), st.integers(0, 3))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_quotation_inside_of_a_quotation_is_spoken_with_it(blocks, nested, place):
     inner = f"걔가 {nested[0]}싫어{nested[1]}라고 했어."
     lines = []
@@ -191,7 +191,7 @@ def test_quotation_inside_of_a_quotation_is_spoken_with_it(blocks, nested, place
 
 
 @given(BLOCKS, st.integers(0, 50), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_quotation_mark_that_is_missing_loses_no_speech_and_speaks_no_narration(blocks, victim, is_closing):
     """One mark of one quotation is left out; narration and speech stand on lines of their own, as the models are taught."""
     victim %= len(blocks)
