@@ -33,10 +33,11 @@ class House:
     """The host, in a folder of the test."""
 
     sessions: Path
+    extract: str = "rules"
 
     def open(self, session_id, card):
         person = load_card(card) if card else CARD
-        world = World("너는 사야다.", person.name, person.player.name, "", person.lore, MemoryConfig(extract="rules"))
+        world = World("너는 사야다.", person.name, person.player.name, "", person.lore, MemoryConfig(extract=self.extract))
         scene = Scene("너는 사야다.", (person.name, person.name_ja), (person.player.name,))
         return Opened(person, scene, Timeline(world, open_session(self.sessions, session_id, person.name)))
 
@@ -60,11 +61,11 @@ class Screen:
         self.said.append(text)
 
 
-def play(folder, *lines, voice=True, model=None, name="one"):
+def play(folder, *lines, voice=True, model=None, name="one", extract="rules"):
     """Return the conversation and what each line made the program say."""
 
     async def run():
-        host = House(folder)
+        host = House(folder, extract)
         opened = host.open(name, None)
         model_ = model or Model(*[f'사야는 본다.\n"답 {index}."' for index in range(20)])
         engines = Engines(model_, Translator(), Voice(), NullSink(RATE)) if voice else Engines(model_, Translator())
@@ -135,6 +136,28 @@ def test_memories_are_found_pinned_forgotten_and_corrected(tmp_path):
     assert "민트초코" not in said[6]
     assert "민트초코: 좋아한다" in said[8]
     assert "목수" not in said[8]
+
+
+def test_model_says_what_to_remember_after_the_sound(tmp_path):
+    row = {"type": "promise", "subject": "카즈키", "key": "바다", "value": "같이 간다", "confidence": 1, "future_impact": 1}
+    answer = json.dumps({"candidates": [row, {"type": "fact"}]}, ensure_ascii=False)
+    model = Model('"응."', answer)
+
+    said, _, _ = play(tmp_path, "바다에 꼭 데려갈게", "/mem", model=model, extract="auto")
+
+    assert "바다: 같이 간다" in said[1]
+    assert "1개" in said[1]
+    assert "바다에 꼭 데려갈게" in model.prompts[1][-1]["content"]
+
+
+def test_model_that_cannot_say_what_to_remember_is_asked_no_more(tmp_path):
+    model = Model('"응."')
+
+    said, _, _ = play(tmp_path, "나는 커피를 싫어해.", "나는 부산에 살아.", "내 생일은 3월 2일이야.", "/mem", model=model, extract="auto")
+
+    assert len(model.prompts) == 3 + 2
+    for words in ("커피: 싫어한다", "사는 곳: 부산", "생일: 3월 2일"):
+        assert words in said[3]
 
 
 def test_lore_is_added_told_and_dropped(tmp_path):
