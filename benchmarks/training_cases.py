@@ -21,6 +21,10 @@ from rplab.llm.tokenizer import train_tokenizer
 from rplab.stage import StageContext
 
 SHAPES: dict[str, dict[str, int]] = {
+    "smoke": {
+        "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 32, "vocab_size": 2560,
+    },
     "tiny": {
         "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4,
         "head_dim": 32, "vocab_size": 4096,
