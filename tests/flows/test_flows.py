@@ -74,12 +74,12 @@ def test_full_makes_every_stage_once_and_then_everything_is_cached(lab: Lab, cap
 
 def test_the_other_flows_share_the_store(lab: Lab) -> None:
     data(store=lab.store)
-    assert lab.calls() == ["singleturn", "normalise", "scenarios", "dialogues", "dataset"]
+    assert lab.calls() == ["singleturn", "normalise", "scenarios", "dialogues", "judge", "dataset"]
     rp_model(store=lab.store)
     assert lab.calls() == ["base", "sft1", "sft2", "merge", "grpo", "grpo_merge", "evaluate"]
     made = translator(store=lab.store)
     assert lab.calls() == ["translator", "translator_eval"]
-    assert set(made) == {"singleturn", "normalise", "scenarios", "dialogues", "dataset", "base", "translator", "translator_eval"}
+    assert set(made) == {"singleturn", "normalise", "scenarios", "dialogues", "judge", "dataset", "base", "translator", "translator_eval"}
     voice(store=lab.store)
     assert lab.calls() == ["voice_corpus", "voice_preprocess", "voice_train", "voice_export"]
     full(store=lab.store)
