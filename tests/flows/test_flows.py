@@ -96,7 +96,7 @@ def test_changed_profile_and_going_back(lab: Lab) -> None:
     before = (Path(lab.store) / "latest" / "dataset").resolve()
     lab.calls()
     data(store=lab.store, overrides=["description=other"])
-    assert len(lab.calls()) == 5
+    assert len(lab.calls()) == 6
 
     data(store=lab.store)
 
