@@ -81,7 +81,7 @@ def plan_sft(config: SftConfig, base: Path, dataset: Path, adapter: Path | None 
         "tokens_per_pass": tokens,
         "tokens_per_step": round(tokens * config.passes_per_step * (efficiency if config.packing else 1.0)),
         "steps": updates,
-        "memory_gib": memory.as_gib(),
+        "memory_gib": dict[str, JsonValue](memory.as_gib()),
         "estimated_minutes": estimated_minutes(shape, trained, processes, checkpointing=config.activation_checkpointing),
         "preview": mask_preview(tokenizer, examples[0]),
     }
@@ -107,7 +107,7 @@ def plan_grpo(config: GrpoConfig, model: Path, dataset: Path) -> Stats:
         "steps": config.max_steps,
         "epochs": round(config.max_steps * config.prompts_per_step / len(train.rows), 2),
         "rollout_cache_gib": round(cache_bytes(shape, replies, config.max_prompt_tokens + config.max_completion_tokens) / 2**30, 2),
-        "memory_gib": estimate(config, folder, config.precision).as_gib(),
+        "memory_gib": dict[str, JsonValue](estimate(config, folder, config.precision).as_gib()),
     }
 
 
@@ -167,10 +167,10 @@ def matrix_rate() -> float:
     device: Any = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     side = 4096 if device.type == "cuda" else 512
     left = torch.randn(side, side, device=device, dtype=torch.bfloat16)
-    left @ left
+    torch.mm(left, left)
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < 0.1:
-        left @ left
+        torch.mm(left, left)
         if device.type == "cuda":
             torch.cuda.synchronize()
         count += 1

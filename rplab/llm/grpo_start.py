@@ -87,9 +87,7 @@ def _with_adapter(config: GrpoConfig, inputs: Mapping[str, Path]) -> Start:
     if missing := sorted({"base", "adapter"} - set(inputs)):
         raise ConfigError(f"start: adapter goes on with the adapter of stage 2 and needs --{' and --'.join(missing)}")
     if config.vllm:
-        raise ConfigError(
-            "vllm: true needs the merged model, which does not fit here. Set vllm: false, or take a larger GPU"
-        )
+        raise ConfigError("vllm: true needs the merged model, which does not fit here. Set vllm: false, or take a larger GPU")
     folder, adapter = model_folder(inputs["base"]), adapter_folder(inputs["adapter"])
     lineage = read_lineage(adapter)
     check_base(lineage, adapter, folder)

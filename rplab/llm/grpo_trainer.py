@@ -31,16 +31,18 @@ class LabGrpoTrainer(LabHooks, GRPOTrainer):
         if self.use_vllm:
             return super()._generate_single_turn(prompt_ids, *arguments, **options)
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)
+        longest: Any = self.max_completion_length
+        ends: Any = self.eos_token_ids
         was_training = model.training
         model.eval()
         try:
             with self.accelerator.autocast():
-                replies = draw_replies(model, prompt_ids, self.max_completion_length, self.eos_token_ids, pad_id(self._tokenizer))
+                replies = draw_replies(model, prompt_ids, longest, ends, pad_id(self._tokenizer))
         finally:
             model.train(was_training)
         return replies, None
 
-    def _prepare_inputs(self, generation_batch: Any) -> Any:
+    def _prepare_inputs(self, generation_batch: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - TRL's name for it
         """Return the next micro-batch as TRL does, but with the replies of a group side by side: they share their prompt.
 
         TRL shuffles them; with the loss normalised over all tokens of the step (`dapo`) the order changes no gradient.
@@ -74,11 +76,15 @@ def _unshuffled() -> Generator[None]:
     """Make TRL leave the rows of a generation batch in order."""
     name = "shuffle_sequence_dict"
     original = getattr(grpo_module, name)
-    setattr(grpo_module, name, lambda batch: batch)
+    setattr(grpo_module, name, _keep_order)
     try:
         yield
     finally:
         setattr(grpo_module, name, original)
+
+
+def _keep_order(batch: Any) -> Any:
+    return batch
 
 
 def trainer_arguments(config: GrpoConfig, checkpoints: Path, weights: list[float], *, check_device: bool = True) -> TrlGrpoConfig:

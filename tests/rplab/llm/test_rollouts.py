@@ -48,9 +48,7 @@ def test_replies_that_share_their_prompt_score_as_they_do_alone(model):
     ids, mask, columns = padded()
     labels = ids.masked_fill(mask == 0, -100)
     labels[:, :-columns] = -100
-    alone = model(
-        input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), labels=labels, fused_lm_head=True
-    )
+    alone = model(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), labels=labels, fused_lm_head=True)
     wanted = alone.log_probs[:, -columns:] * mask[:, -columns:]
 
     shared = share_prefixes(ids, mask, columns)
