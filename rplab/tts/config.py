@@ -22,6 +22,12 @@ class VoiceConfig(StageConfig):
     """`onnx`: name of the speaker; empty is the first."""
     style_weight: float = Field(default=1.0, ge=0.0, le=10.0)
     """`onnx`: 0 = the mean of all styles, 1 = the style as recorded, above 1 exaggerates."""
+    sdp_ratio: float = Field(default=0.2, ge=0.0, le=1.0)
+    """`onnx`: liveliness of the rhythm; 0 = always the same durations, 1 = drawn ones (by `seed`)."""
+    seed: int = Field(default=42, ge=0)
+    """`onnx`: draws the noise of the voice; the same text with the same seed sounds the same. Graphs in the `mono` form draw their own."""
+    loudness_dbfs: float | None = Field(default=-20.0, ge=-50.0, le=-6.0)
+    """`onnx`: RMS level that the voice is brought to by one fixed gain (at most +18 dB); None leaves it as it was trained."""
     device: Literal["cpu", "cuda", "auto"] = "auto"
     """`onnx`: where the networks run."""
     threads: int = Field(default=0, ge=0, le=64)

@@ -62,6 +62,9 @@ def _open_onnx(config: VoiceConfig, shared: dict[tuple[Path, str, int], BertFeat
         speaker=config.speaker,
         style=config.style,
         style_weight=config.style_weight,
+        sdp_ratio=config.sdp_ratio,
+        seed=config.seed,
+        loudness_dbfs=config.loudness_dbfs,
         device=config.device,
         threads=config.threads,
     )
