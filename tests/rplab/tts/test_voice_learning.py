@@ -102,12 +102,13 @@ def test_durations_of_real_speech_follow_the_pauses(data):
 def test_a_step_in_pieces_is_the_same_every_time(data, alignment):
     loaded = load_data(data)
     clips = align_clips(loaded.train, loaded.config.size.audio)[:4]
-    config = settings(alignment=alignment, pieces=2, bf16=False, adversarial_from=0, text_from=0, prior_from=0)
+    config = settings(alignment=alignment, pieces=2, bf16=False, adversarial_from=1, text_from=0, prior_from=0)
     trainers = [Trainer(config, loaded.config.size, torch.device("cpu")) for _ in range(2)]
     losses = [[trainer.train_step(clips, 0) for _ in range(2)] for trainer in trainers]
 
     assert losses[0] == losses[1]
-    assert losses[0][0].feature > 0
+    assert losses[0][0].feature == 0
+    assert losses[0][1].feature > 0
 
 
 def test_bf16_learns_as_float32_does(data):
@@ -115,7 +116,7 @@ def test_bf16_learns_as_float32_does(data):
     clips = align_clips(loaded.train, loaded.config.size.audio)[:4]
     found = []
     for bf16 in (False, True):
-        trainer = Trainer(settings(bf16=bf16, adversarial_from=0, text_from=0), loaded.config.size, torch.device("cpu"))
+        trainer = Trainer(settings(bf16=bf16, adversarial_from=2, text_from=0), loaded.config.size, torch.device("cpu"))
         found.append([trainer.train_step(clips, 0).mel for _ in range(3)])
         assert all(p.dtype == torch.float32 for p in trainer.generator.parameters())
 
@@ -153,18 +154,19 @@ def losses_of(out) -> list[list[float]]:
 
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(data, tmp_path):
-    changes = {"pieces": 2, "adversarial_from": 2, "bf16": False}
+    changes = {"max_steps": 3, "evaluate_every": 3, "pieces": 2, "adversarial_from": 2, "bf16": False}
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command(data, tmp_path / "one", **changes), env=environment, check=True, timeout=300)
     peers = {**environment, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     started = [
         subprocess.Popen(command(data, tmp_path / "two", **changes), env={**peers, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)
     ]
     assert [process.wait(300) for process in started] == [0, 0]
+    alone = make_context(tmp_path / "alone")
+    train_voice(settings(**changes), {"data": data}, alone)
 
-    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
-    assert len(one) == len(two) == 4
+    one, two = losses_of(alone.out), losses_of(tmp_path / "two")
+    assert len(one) == len(two) == 3
     np.testing.assert_allclose(two, one, rtol=1e-3, atol=1e-4)
     assert not list(tmp_path.glob(".work*"))
 
@@ -172,8 +174,9 @@ def test_two_processes_give_what_one_gives(data, tmp_path):
 @pytest.mark.slow
 def test_sigkill_and_resume_give_the_same_bytes(data, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    changes = {"max_steps": 6, "save_every": 2, "evaluate_every": 3, "adversarial_from": 3}
-    subprocess.run(command(data, tmp_path / "straight", **changes), env=environment, check=True, timeout=300)
+    changes = {"max_steps": 4, "save_every": 2, "evaluate_every": 4, "adversarial_from": 3}
+    straight = make_context(tmp_path / "straight")
+    train_voice(settings(**changes), {"data": data}, straight)
     process = subprocess.Popen(command(data, tmp_path / "killed", **changes), env=environment)
     metrics = tmp_path / ".resume-killed" / "metrics.jsonl"
     until = time.monotonic() + 300
@@ -187,7 +190,7 @@ def test_sigkill_and_resume_give_the_same_bytes(data, tmp_path):
     subprocess.run(command(data, tmp_path / "killed", **changes), env=environment, check=True, timeout=300)
 
     for name in ("generator.safetensors", "discriminator.safetensors", "evaluation.json"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+        assert (tmp_path / "killed" / name).read_bytes() == (straight.out / name).read_bytes(), name
     assert not list(tmp_path.glob(".resume*"))
 
 
@@ -222,14 +225,15 @@ def test_speech_model_loss_reaches_the_sound_and_nothing_else(wavlm):
     assert made.grad is not None
     assert float(made.grad.abs().sum()) > 0
     assert all(p.grad is None for p in loss.wavlm.parameters())
-    assert float(loss.generator_loss(real, real.clone())) < float(loss.generator_loss(real, made))
-    start = float(loss.judge_loss(real, made.detach()))
+    with torch.no_grad():
+        assert loss.generator_loss(real, real.clone()) < loss.generator_loss(real, made)
+    start = float(loss.judge_loss(real, made.detach()).detach())
     optimiser = torch.optim.Adam(loss.judge.parameters(), 1e-2)
     for _ in range(8):
         optimiser.zero_grad()
         loss.judge_loss(real, made.detach()).backward()
         optimiser.step()
-    assert float(loss.judge_loss(real, made.detach())) < start
+    assert float(loss.judge_loss(real, made.detach()).detach()) < start
 
 
 def test_rate_change_keeps_a_tone():
@@ -257,7 +261,7 @@ def test_official_speech_discriminator_loads_and_a_wrong_one_is_named(tmp_path):
 def test_a_run_with_speech_model_and_tensorboard_publishes_both(data, wavlm, tmp_path):
     pytest.importorskip("tensorboard")
     context = make_context(tmp_path)
-    config = settings(max_steps=2, evaluate_every=2, adversarial_from=0, text_from=0, tensorboard=True)
+    config = settings(max_steps=2, batch_size=2, evaluate_every=2, adversarial_from=0, text_from=0, tensorboard=True)
     train_voice(config, {"data": data, "wavlm": wavlm}, context)
 
     rows = [row for _, row in read_rows(context.out / "logs/metrics.jsonl") if "wavlm" in row]
@@ -280,7 +284,7 @@ def test_tensorboard_that_is_not_installed_is_named(data, tmp_path, monkeypatch)
 
 def test_averaged_weights_are_published(data, tmp_path):
     context = make_context(tmp_path)
-    train_voice(settings(average=0.9), {"data": data}, context)
+    train_voice(settings(average=0.9, max_steps=2, evaluate_every=2), {"data": data}, context)
     state = torch.load(context.resume / "checkpoint.pt", weights_only=True)
     best = load_file(context.out / "generator.safetensors")
     names = [
