@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 GIB = 2**30
 RESERVE_GIB = 1.0
+_GPT2_NAMES = {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads"}
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a weight: 4 bits, one 8-bit scale a block of 64, and one float32 a 256 of those."""
 _HEAD_CHUNK = 1024
@@ -82,7 +83,7 @@ def read_shape(folder: Path) -> Shape:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read ({error}). Give a model folder or its config.json") from None
-    text = data.get("text_config", data)
+    text = _in_usual_words(data.get("text_config", data))
     try:
         heads = int(text["num_attention_heads"])
         size = int(text.get("head_dim") or text["hidden_size"] // heads)
@@ -97,6 +98,14 @@ def read_shape(folder: Path) -> Shape:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: describes no decoder-only transformer that the estimate knows ({error})") from None
+
+
+def _in_usual_words(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config with GPT-2's names for its sizes told in those of later models."""
+    renamed = {usual: config[own] for own, usual in _GPT2_NAMES.items() if own in config and usual not in config}
+    if "hidden_size" in renamed and "intermediate_size" not in config:
+        renamed["intermediate_size"] = config.get("n_inner") or 4 * renamed["hidden_size"]
+    return {**config, **renamed}
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ def test_packed_dialogues_do_not_see_each_other(tiny):
 
     with torch.no_grad(), packed_forward():
         packed = model(input_ids=row.ids, position_ids=row.positions, cu_seq_lens_q=row.borders, use_cache=False).logits[0]
+    with torch.no_grad():
         alone = torch.cat([model(input_ids=torch.tensor([ids]), use_cache=False).logits[0] for ids in documents])
 
     assert torch.allclose(packed, alone, atol=1e-4)
@@ -101,15 +102,24 @@ def test_packed_dialogues_do_not_see_each_other(tiny):
 def test_a_folder_of_the_user_becomes_the_base(stages, toy, tiny):
     source = stages.root / "mine"
     shutil.copytree(tiny / "model", source)
-    (source / "chat_template.jinja").write_text("{{ messages }}")
+    template = (source / "chat_template.jinja").read_text()
 
     folder, stats = stages.run("base", make_base, BaseConfig(source=str(source)), {"dataset": toy})
 
     assert (folder / "model" / "model.safetensors").stat().st_ino == (source / "model.safetensors").stat().st_ino
-    assert (source / "chat_template.jinja").read_text() == "{{ messages }}"
+    assert (source / "chat_template.jinja").read_text() == template
     assert "generation" in (folder / "model" / "chat_template.jinja").read_text()
     assert json.loads((folder / "model" / "generation_config.json").read_text())["eos_token_id"]
     assert stats["fingerprint"]
+
+
+def test_a_template_that_hides_where_replies_end_is_refused(stages, toy, tiny):
+    source = stages.root / "mine"
+    shutil.copytree(tiny / "model", source)
+    (source / "chat_template.jinja").write_text("{{ messages }}")
+
+    with pytest.raises(ModelError, match=r"cannot be trained with.*generation"):
+        stages.run("base", make_base, BaseConfig(source=str(source)), {"dataset": toy})
 
 
 def test_an_incomplete_folder_of_the_user_is_named(stages, toy, tiny):

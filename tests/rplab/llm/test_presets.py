@@ -140,7 +140,7 @@ def test_out_of_memory_says_what_to_lower():
         (SftConfig, {"report_to": ["mlflow"]}, "report_to"),
         (GrpoConfig, {"vllm_memory": 0.5}, "no effect without vllm"),
         (GrpoConfig, {"vllm": True, "precision": "nf4"}, "needs precision: bf16"),
-        (GrpoConfig, {"start": "merged", "precision": "nf4"}, "rounds the merged model twice"),
+        (GrpoConfig, {"start": "merged", "precision": "nf4"}, "rounds the merged model a second time"),
         (GrpoConfig, {"max_prompt_length": 1024}, "max_prompt_length"),
     ],
 )
