@@ -134,7 +134,7 @@ TRANSLATOR = (
 VOICE = (
     Node(Stage("voice_corpus", 2, "rplab.tts.corpus:make_corpus", VoiceCorpusConfig), lambda p: p.voice and p.voice.corpus),
     Node(
-        Stage("voice_preprocess", 2, "rplab.tts.preprocess:preprocess_voice", VoicePreprocessConfig),
+        Stage("voice_preprocess", 3, "rplab.tts.preprocess:preprocess_voice", VoicePreprocessConfig),
         lambda p: p.voice and p.voice.preprocess,
         {"recordings": "voice_corpus"},
     ),

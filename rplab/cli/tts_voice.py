@@ -20,6 +20,8 @@ from typing import Any
 from rplab.errors import ConfigError
 from rplab.l10n import tr
 
+_PREPROCESS_FIELDS = ("size", "name", "validation", "unknown", "asr", "speaker", "vad", "style_model", "workers")
+
 
 def add_commands(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
     """Add the commands of the voice below `rplab tts`."""
@@ -47,6 +49,13 @@ def add_commands(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     prepare.add_argument(
         "--bert", type=Path, metavar="DIR", help="BERT folder (rplab tts export-bert); without it the voice learns without"
     )
+    prepare.add_argument(
+        "--asr", metavar="DIR", help="Whisper folder (CTranslate2): cut and understand recordings that the list does not name"
+    )
+    prepare.add_argument("--speaker", default="", metavar="NAME", help="who speaks in those (default: the list's only speaker)")
+    prepare.add_argument("--vad", metavar="FILE", help="silero-vad .onnx that finds pauses (default: an installed one, else energy)")
+    prepare.add_argument("--style-model", metavar="FILE", help="speaker network .onnx for style vectors (default: the built-in encoder)")
+    prepare.add_argument("--workers", type=int, default=2, help="recordings in work at the same time (default: 2)")
     prepare.set_defaults(handler=_preprocess)
 
     train = _command(verbs, "train", tr("음성 학습", "train a voice"), "rplab tts train out/data out/trained --preset smoke")
@@ -102,7 +111,7 @@ def _preprocess(arguments: argparse.Namespace) -> int:
     from rplab.tts.preprocess import preprocess_voice
     from rplab.tts.training_config import VoicePreprocessConfig
 
-    fields = {name: getattr(arguments, name) for name in ("size", "name", "validation", "unknown")}
+    fields = {name: getattr(arguments, name) for name in _PREPROCESS_FIELDS}
     inputs = {"recordings": arguments.source, **({"bert": arguments.bert} if arguments.bert else {})}
     return _run(preprocess_voice, _configure(VoicePreprocessConfig, fields), inputs, arguments)
 

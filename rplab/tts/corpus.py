@@ -32,15 +32,17 @@ def make_corpus(config: VoiceCorpusConfig, inputs: Mapping[str, Path], context: 
     Raises:
         DataError: `config.recordings` is no folder of recordings.
     """
-    return _speak(config, context) if config.recordings is None else _take_over(Path(config.recordings).expanduser(), context)
+    if config.recordings is None:
+        return _speak(config, context)
+    return _take_over(Path(config.recordings).expanduser(), config.untranscribed, context)
 
 
-def _take_over(folder: Path, context: StageContext) -> Stats:
+def _take_over(folder: Path, untranscribed: bool, context: StageContext) -> Stats:
     listing = folder / TRANSCRIPTS
-    if not listing.is_file():
+    if not listing.is_file() and not (untranscribed and folder.is_dir()):
         raise DataError(
             f"{listing}: no such file",
-            remedy="Write one line a recording: `file|speaker|JP|text`",
+            remedy="Write one line a recording: `file|speaker|JP|text`; or set `untranscribed` here and `asr` of the preprocessing",
         )
     root = folder / RAW if (folder / RAW).is_dir() else folder
     files = sorted(path for path in root.rglob("*") if path.is_file() and path != listing)
@@ -50,7 +52,8 @@ def _take_over(folder: Path, context: StageContext) -> Stats:
         shutil.copyfile(path, target)
         context.progress(done, len(files), "recordings copied")
         context.check_stop()
-    shutil.copyfile(listing, context.out / TRANSCRIPTS)
+    if listing.is_file():
+        shutil.copyfile(listing, context.out / TRANSCRIPTS)
     return {"recordings": len(files), "bytes": sum(path.stat().st_size for path in files), "source": str(folder)}
 
 

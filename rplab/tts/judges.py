@@ -39,13 +39,14 @@ _MEL_HZ = 22_050
 INSTALL = "pip install 'rplab[voice-eval]'"
 
 
-def open_asr(model: str, *, beam_size: int = 5, threads: int = 0) -> Transcribe:
+def open_asr(model: str, *, beam_size: int = 5, threads: int = 0, sampling: bool = True) -> Transcribe:
     """Return a transcriber of Japanese.
 
     Args:
         model: Folder of a CTranslate2 Whisper model, or a name that faster-whisper fetches.
         beam_size: Hypotheses kept.
         threads: 0 = the package's choice.
+        sampling: Let the package draw another text when the best one looks wrong; False gives the same text every time.
 
     Raises:
         AudioError: faster-whisper is not installed.
@@ -54,7 +55,7 @@ def open_asr(model: str, *, beam_size: int = 5, threads: int = 0) -> Transcribe:
     try:
         module: Any = importlib.import_module("faster_whisper")
     except ImportError:
-        raise AudioError(f"character error rates need faster-whisper. {INSTALL}, or leave --asr out") from None
+        raise AudioError(f"understanding speech needs faster-whisper. {INSTALL}, or leave --asr out") from None
     try:
         whisper = module.WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=Path(model).exists())
     except (RuntimeError, ValueError, OSError) as error:
@@ -62,7 +63,11 @@ def open_asr(model: str, *, beam_size: int = 5, threads: int = 0) -> Transcribe:
 
     def transcribe(samples: Samples, rate_hz: int) -> str:
         segments, _ = whisper.transcribe(
-            resample(samples, _JUDGE_HZ / rate_hz), language="ja", beam_size=beam_size, condition_on_previous_text=False
+            resample(samples, _JUDGE_HZ / rate_hz),
+            language="ja",
+            beam_size=beam_size,
+            condition_on_previous_text=False,
+            **({} if sampling else {"temperature": 0.0}),
         )
         return "".join(segment.text for segment in segments)
 

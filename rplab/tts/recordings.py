@@ -18,13 +18,14 @@ AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg"})
 
 @dataclass(frozen=True)
 class Transcript:
-    """One line of a transcript list."""
+    """One line of a transcript list; or a recording that no line names (line 0)."""
 
     line: int
     file: str
     """Relative to the folder of recordings, forward slashes; a sub-folder is a style."""
     speaker: str
     text: str
+    """Empty when the recording is in no list."""
 
     @property
     def style(self) -> str:

@@ -44,6 +44,8 @@ class VoiceCorpusConfig(StageConfig):
 
     recordings: str | None = None
     """Folder with `raw/` (or the files beside it) and `transcripts.list`; None lets the embedded voice speak."""
+    untranscribed: bool = False
+    """The folder may lack `transcripts.list`: `voice_preprocess.asr` will understand the recordings."""
     sentences: int = Field(default=200, ge=4, le=20_000)
     """Sentences that the embedded voice speaks; about 2.8 s of speech each."""
     seed: int = 42
@@ -65,14 +67,31 @@ class VoicePreprocessConfig(StageConfig):
     min_s: float = Field(default=0.4, gt=0)
     """Shorter clips are set aside."""
     max_s: float = Field(default=15.0, gt=0)
-    """Longer clips are set aside: slice them first."""
+    """Longer clips are set aside: slice them first. Recordings without transcript are sliced here (`asr`)."""
     unknown: Literal["raise", "skip", "use"] = "skip"
     """Texts with characters without a reading: stop, set the clip aside, or train on the rest of it."""
     validation: int = Field(default=5, ge=1)
     """Clips of each speaker that are never trained on."""
     name: str = Field(default="voice", pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*")
     """Name of the voice."""
+    asr: str | None = None
+    """Folder of a CTranslate2 Whisper model (faster-whisper must be installed): recordings that the list does not name are
+    cut at pauses and understood by it. None leaves them out and lists them."""
+    speaker: str = ""
+    """Who speaks in those; empty takes the list's only speaker, or without a list the name of the voice."""
+    vad: str | None = None
+    """silero-vad `.onnx` that finds the pauses; None takes that of an installed package, else an energy measure."""
+    style_model: str | None = None
+    """Speaker network `.onnx` for style vectors, (B, T, 80) Kaldi filter banks -> (B, 256) as WeSpeaker's ResNet34; None
+    takes the built-in encoder, which needs no weights."""
+    workers: Annotated[int, RunOnly()] = Field(default=2, ge=1, le=64)
+    """Recordings in work at the same time."""
     seed: int = 42
+
+    def outside(self) -> JsonValue:
+        """Return names, sizes and times of the models' files."""
+        models = (self.asr, self.vad, self.style_model)
+        return [_files_below(model) for model in models] if any(models) else None
 
 
 class VoiceTrainConfig(StageConfig):
@@ -149,6 +168,8 @@ class VoiceTrainConfig(StageConfig):
 
 def _files_below(folder: str | None) -> JsonValue:
     path = Path(folder).expanduser() if folder is not None else None
+    if path is not None and path.is_file():
+        return [[path.name, path.stat().st_size, path.stat().st_mtime_ns]]
     if path is None or not path.is_dir():
         return None
     files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -165,25 +186,25 @@ class VoiceExportConfig(StageConfig):
 PRESETS: dict[str, VoiceTrainConfig] = {
     "smoke": VoiceTrainConfig(
         size="small",
-        max_steps=200,
+        max_steps=240,
         batch_size=8,
         learning_rate=2e-3,
         warmup_steps=10,
         final_rate=0.1,
         alignment="forced",
-        text_from=100,
+        text_from=170,
         freeze=("posterior",),
-        freeze_from=100,
+        freeze_from=170,
         kl_weight=0.5,
         prior_share=0.5,
         prior_noise=0.0,
-        prior_from=100,
+        prior_from=170,
         round_up=0.5,
         stochastic_every=5,
         bf16=True,
         adversarial_from=1_000_000,
         discriminator_width=0.125,
-        evaluate_every=200,
+        evaluate_every=240,
         save_every=50,
     ),
     "small": VoiceTrainConfig(
