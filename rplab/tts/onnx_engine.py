@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 NEUTRAL = "Neutral"
 _TEST_PHRASE = "これは,声を確かめる文です."
+_HOMOGRAPHS = "何人か前に."
+"""Words of several readings: the dictionary that tells them apart is loaded at the first of them, not in the first answer."""
 _SILENT_DBFS = -70.0
 _MAX_GAIN_DB = 18.0
 """A voice that would need more is mostly noise."""
@@ -79,7 +81,8 @@ class OnnxVoice:
         self._files = find_voice(path, device=self._options.device)
         config = self._files.config
         self._speaker = _pick(self._options.speaker, config.speakers, "speaker", config.name)
-        if isinstance(bert, Path):  # first: loading it needs twice its size for a moment
+        read_text(_HOMOGRAPHS)
+        if isinstance(bert, Path):  # before the rest: loading it needs twice its size for a moment
             bert = BertFeatures(bert, device=self._options.device, threads=self._options.threads)
         self._model = open_model(self._files, device=self._options.device, threads=self._options.threads)
         self._bert = bert
@@ -87,6 +90,7 @@ class OnnxVoice:
         self._gain = 1.0
         self._style(self._options.style)
         self._calibrate()
+        return_memory()
 
     @property
     def name(self) -> str:
@@ -110,7 +114,7 @@ class OnnxVoice:
     def stream(self, text: str, *, speed: float = 1.0, pitch: float = 0.0, style: str = "") -> Iterator[Samples]:
         """Speak piece by piece; see `VoiceEngine.stream`. With a pitch shift a piece is a sentence.
 
-        Pieces are float32, 16 frames (0.19 s) at first, then growing to 3 s; while one is played the next are decoded. A
+        Pieces are float32, 16 frames (0.19 s) at first, then growing to 1.9 s; while one is played the next are decoded. A
         reader that stops (closes the iterator) stops the decoding.
         """
         return self._read_aloud(text, speed, pitch, style, whole=False)
