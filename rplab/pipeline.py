@@ -139,7 +139,7 @@ VOICE = (
         {"recordings": "voice_corpus"},
     ),
     Node(
-        _train("voice_train", "rplab.tts.train:train_voice", VoiceTrainConfig, version=2),
+        _train("voice_train", "rplab.tts.train:train_voice", VoiceTrainConfig, version=3),
         lambda p: p.voice and p.voice.train,
         {"data": "voice_preprocess"},
     ),
