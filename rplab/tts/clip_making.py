@@ -41,6 +41,8 @@ HIGHEST_HZ = 192_000
 _DONE = "done"
 _LOWEST_DBFS = -60.0
 _MARGIN_S = 0.1
+_LONGEST_PHONE_S = 0.5
+"""Seconds a phone, over a whole slice, that no speech takes; it is near 0.1."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,12 @@ class ClipMaker:
         if not text:
             return Rejected("not_understood", "the ASR model understood nothing")
         reading = self._read(text, "skip" if self._config.unknown == "raise" else self._config.unknown)  # nobody wrote this text
-        return reading if isinstance(reading, Rejected) else self._clip(_name(name), reading, samples, rate)
+        if isinstance(reading, Rejected):
+            return reading
+        seconds, num_phones = len(samples) / rate, len(reading.phones)
+        if seconds > _LONGEST_PHONE_S * num_phones:
+            return Rejected("not_understood", f"{num_phones} phones for {seconds:.1f} s; the ASR model heard only a part: {text}")
+        return self._clip(_name(name), reading, samples, rate)
 
     def _read(self, text: str, unknown: UnknownPolicy) -> Reading | Rejected:
         try:

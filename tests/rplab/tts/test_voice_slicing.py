@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 
+from rplab.cli.main import main
 from rplab.errors import AudioError, ConfigError, DataError, ModelError, StageInterrupted
 from rplab.jsonl import read_rows
 from rplab.stage import StageContext
@@ -195,12 +196,12 @@ def test_wrong_detector_and_encoder_are_named(tmp_path):
 
 def test_long_recording_becomes_clips_with_texts(untranscribed, asr_folder, tmp_path, monkeypatch):
     before = contents(untranscribed)
-    given = understand(monkeypatch, [*SENTENCES[:4], "", "안녕"])
+    given = understand(monkeypatch, [*SENTENCES[:3], "あ", "", "안녕"])
     stats, out = prepare(untranscribed, tmp_path / "stage", asr=str(asr_folder), name="mei", workers=3)
 
     rows = [row for _, row in read_rows(out / "clips.jsonl")]
-    assert (stats["sliced"], stats["transcribed"], stats["clips"], stats["without_transcript"]) == (1, 4, 4, 0)
-    assert stats["set_aside"] == {"not_understood": 1, "text": 1}
+    assert (stats["sliced"], stats["transcribed"], stats["clips"], stats["without_transcript"]) == (1, 3, 3, 0)
+    assert stats["set_aside"] == {"not_understood": 2, "text": 1}
     assert stats["voice_activity"]
     assert len(given) == 6
     assert {row["speaker"] for row in rows} == {"mei"}
@@ -285,6 +286,19 @@ def test_filter_banks_are_those_of_kaldi():
     ]
     np.testing.assert_allclose(banks[np.ix_([0, 40, 97], [0, 10, 25, 50, 79])], wanted, atol=2e-3)
     assert len(kaldi_fbank(sound[:100])) == 32
+
+
+def test_command_takes_the_settings(untranscribed, tmp_path, capsys):
+    words = ["tts", "preprocess", str(untranscribed), str(tmp_path / "data")]
+
+    assert main([*words, "--workers", "0"]) == 2
+    assert "workers" in capsys.readouterr().err
+    assert main([*words, "--asr", str(tmp_path / "gone"), "--speaker", "mei", "--workers", "3"]) == 2
+    assert "Whisper" in capsys.readouterr().err
+    (untranscribed / "transcripts.list").write_text("long.wav|mei|JP|はい\n", "utf-8")
+    assert main([*words, "--style-model", str(tmp_path / "gone.onnx")]) == 2
+    assert "gone.onnx" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.slow
