@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import threading
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Generator, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from prompt_toolkit import PromptSession
@@ -120,7 +123,7 @@ class Terminal:
             loading: Gives the conversation when the models are loaded; what it raises ends the terminal.
         """
         ready = asyncio.ensure_future(loading)
-        with patch_stdout(raw=True):
+        with patch_stdout(raw=True), self._ctrl_c_between_prompts():
             while not (self._conversation and self._conversation.ended):
                 line = await self._read_line(ready)
                 self.screen.leave_prompt()
@@ -169,6 +172,43 @@ class Terminal:
         self.screen.info(tr("멈췄습니다. 끝내려면 Ctrl-C를 한 번 더 누르세요.", "stopped; press Ctrl-C again to leave"))
         return False
 
+    @contextlib.contextmanager
+    def _ctrl_c_between_prompts(self) -> Generator[None]:
+        """Let a Ctrl-C that comes while no prompt reads keys do the same; asyncio's own handler would cancel the terminal.
+
+        prompt_toolkit takes the signal while it reads and gives it back to the handler that it found.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+
+        def receive(number: int, frame: FrameType | None) -> None:
+            del number, frame
+            loop.call_soon_threadsafe(self._ctrl_c)
+
+        before = signal.signal(signal.SIGINT, receive)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ctrl_c(self) -> None:
+        self._start(self._interrupt_or_leave())
+
+    async def _interrupt_or_leave(self) -> None:
+        self.screen.leave_prompt()
+        if await self._interrupt():
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """End the prompt, also one that is only about to begin; `run` cancels this when it has ended."""
+        application: Any = self._prompt.app
+        while True:
+            if application.is_running and not application.is_done:
+                application.exit(result="/quit")
+            await asyncio.sleep(0.05)
+
     async def _stop(self) -> None:
         if self._conversation is not None:
             await self._conversation.session.stop()
@@ -177,7 +217,7 @@ class Terminal:
         conversation = await asyncio.shield(ready)
         await conversation.handle(line)
         if conversation.ended:
-            self._prompt.app.exit(result="/quit")
+            await self._leave()
 
     def _start(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)
