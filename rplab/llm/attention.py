@@ -197,7 +197,11 @@ def _by_dialogue(
     """Attend in one dialogue after the other.
 
     The row is cut with `split`: the backward of one is one concatenation, that of a slice is a row of zeros per dialogue.
+    The filler at the end of a row, which TRL's collator hands over as dialogues of one token each, is one dialogue here:
+    nothing of it is learnt, and a call for every token costs more than the dialogues beside it.
     """
+    if before is None:
+        lengths = _with_one_filler(lengths)
     queries, keys, values = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
     parts: list[torch.Tensor] = []
     for index, own_query in enumerate(queries):
@@ -217,6 +221,14 @@ def _by_dialogue(
         )
         parts.append(part)
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
+
+
+def _with_one_filler(lengths: list[int]) -> list[int]:
+    """Return the lengths with the dialogues of one token at the end counted as one: a single token has nothing to predict."""
+    kept = len(lengths)
+    while kept and lengths[kept - 1] == 1:
+        kept -= 1
+    return [*lengths[:kept], len(lengths) - kept] if kept < len(lengths) else lengths
 
 
 def _causal_mask(queries: int, keys: int, sliding_window: int | None, device: torch.device) -> torch.Tensor | None:
