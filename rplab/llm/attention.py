@@ -198,7 +198,7 @@ def _by_dialogue(
 
     The row is cut with `split`: the backward of one is one concatenation, that of a slice is a row of zeros per dialogue.
     The filler at the end of a row, which TRL's collator hands over as dialogues of one token each, is one dialogue here:
-    nothing of it is learnt, and a call for every token costs more than the dialogues beside it.
+    nothing of it is learnt, and calls cost time.
     """
     if before is None:
         lengths = _with_one_filler(lengths)
