@@ -172,8 +172,12 @@ class SplitVoice:
         rounds = -(-num_frames // _FRAMES_AT_ONCE)
         shares = rounds * self._workers if num_frames >= _CRUMB * self._workers else 1
         bounds = [num_frames * share // shares for share in range(shares + 1)]
+
+        def decode(start: int, end: int) -> FloatArray:
+            return self.decode(z, speaker, start, end)
+
         walk = map if self._pool is None or shares == 1 else self._pool.map
-        return np.concatenate(list(walk(lambda start, end: self.decode(z, speaker, start, end), bounds[:-1], bounds[1:])))
+        return np.concatenate(list(walk(decode, bounds[:-1], bounds[1:])))
 
     def close(self) -> None:
         """Let the decoding threads go."""
