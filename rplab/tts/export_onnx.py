@@ -15,11 +15,13 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -57,6 +59,8 @@ class GraphPlan:
     dynamic: Mapping[str, Mapping[int, str]]
     example: Callable[[int, int], tuple[Tensor, ...]]
     """(length, seed) -> inputs."""
+    defaults: Mapping[str, NDArray[np.int64]] = field(default_factory=dict[str, NDArray[np.int64]])
+    """Inputs that may be left out, with what they then are."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ def _plans(form: str, generator: Generator, config: VoiceConfigFile) -> list[Gra
             WideDecoderGraph.INPUTS,
             WideDecoderGraph.OUTPUTS,
             {"z": {2: "frames"}, "audio": {2: "samples"}},
-            lambda n, s: latent_inputs(size, n, s),
+            lambda n, s: (*latent_inputs(size, n, s), torch.tensor([s % 3, min(size.overlap_frames, n // 2)])),
+            defaults={"beside": np.zeros(2, dtype=np.int64)},
         ),
     ]
 
@@ -185,6 +190,7 @@ def export_graph(plan: GraphPlan, out: Path, exporter: Exporter) -> ExportedGrap
     temporary, target = out / f".{plan.name}.onnx.tmp", out / f"{plan.name}.onnx"
     try:
         write_graph(plan, temporary, exporter)
+        _add_defaults(plan, temporary)
         worst = compare_graph(plan, temporary)
         temporary.replace(target)
     finally:
@@ -214,6 +220,14 @@ def write_graph(plan: GraphPlan, path: Path, exporter: Exporter) -> None:
         torch.onnx.export(plan.module, batched, str(path), dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False, **names)
 
 
+def _add_defaults(plan: GraphPlan, path: Path) -> None:
+    """Make inputs optional: an initialiser of the same name is what they are when they are not given."""
+    if plan.defaults:
+        model = onnx.load(path)
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in plan.defaults.items())
+        onnx.save(model, path)
+
+
 def compare_graph(plan: GraphPlan, path: Path) -> float:
     """Return the largest difference of a graph to its module over `CHECK_LENGTHS`.
 
@@ -240,7 +254,7 @@ def _difference(plan: GraphPlan, session: onnxruntime.InferenceSession, length: 
         wanted = plan.module(*inputs)
         wanted = wanted if isinstance(wanted, tuple) else (wanted,)
         feed = {name: value.numpy() for name, value in zip(plan.inputs, inputs, strict=True)}
-        present = {entry.name for entry in session.get_inputs()}
+        present = {entry.name for entry in (*session.get_inputs(), *session.get_overridable_initializers())}
         got = session.run(list(plan.outputs), {name: value for name, value in feed.items() if name in present})
         pairs = [(np.asarray(a), b.numpy()) for a, b in zip(got, wanted, strict=True)]
         if all(a.shape == b.shape for a, b in pairs):

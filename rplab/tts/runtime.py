@@ -143,6 +143,7 @@ class SplitVoice:
         self._encoder.require(encoder_inputs, "encoder")
         self._flow.require(("z_prior", "speaker"), "flow")
         self._decoder.require(("z", "speaker"), "decoder")
+        self._cuts = "beside" in self._decoder.optional_names  # else exported by an earlier version
         self._max_frames = max(1, round(MAX_PHONE_S * size.audio.sample_rate / size.audio.hop_length))
 
     def speak(self, sentence: NetworkInput, request: SpeechRequest) -> Iterator[FloatArray]:
@@ -220,7 +221,10 @@ class SplitVoice:
         """Return the samples of frames start..end, exactly as in one decoding of all frames."""
         overlap, hop = self.size.overlap_frames, self.size.audio.hop_length
         first, last = max(0, start - overlap), min(z.shape[2], end + overlap)
-        audio = self._decoder.run({"z": z[:, :, first:last], "speaker": speaker}, again=end < z.shape[2])[0][0, 0]
+        feed = {"z": z[:, :, first:last], "speaker": speaker, "beside": [start - first, last - end]}
+        audio = self._decoder.run(feed, again=end < z.shape[2])[0][0, 0]
+        if self._cuts:
+            return audio
         return audio[(start - first) * hop : (end - first) * hop]
 
 

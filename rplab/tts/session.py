@@ -121,11 +121,17 @@ class Graph:
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.path = path
         self._inputs = {entry.name: entry for entry in self._session.get_inputs()}
+        self._optional = {entry.name: entry for entry in self._session.get_overridable_initializers()}
 
     @property
     def input_names(self) -> frozenset[str]:
         """Names of the inputs."""
         return frozenset(self._inputs)
+
+    @property
+    def optional_names(self) -> frozenset[str]:
+        """Names of the inputs that may be left out."""
+        return frozenset(self._optional)
 
     @property
     def provider(self) -> str:
@@ -151,7 +157,8 @@ class Graph:
             again: The next run comes at once: keep this one's memory for it.
         """
         prepared: dict[str, NDArray[Any]] = {}
-        for name, entry in self._inputs.items():
+        given = {name: entry for name, entry in self._optional.items() if name in feed}
+        for name, entry in (self._inputs | given).items():
             value = np.asarray(feed[name], dtype=_TYPES.get(entry.type, np.float32))
             if value.ndim != len(entry.shape) and value.size == 1:  # scalars are () in some exports and (1,) in others
                 value = value.reshape((1,) * len(entry.shape))

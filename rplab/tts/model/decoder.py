@@ -53,11 +53,22 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, speaker: Tensor) -> Tensor:
         """Decode (B, C, S) for a speaker (B, C, 1) into (B, 1, S * hop) within -1..1."""
-        x = self.conv_pre(channels_last(z) if self.training else z) + self.cond(speaker)
-        for index, raise_rate in enumerate(self.ups):
-            x = raise_rate(F.leaky_relu(x, LEAKY_SLOPE))
-            blocks = [self.resblocks[index * self.num_kernels + k](x) for k in range(self.num_kernels)]
-            x = _mean(blocks)
+        x = self.enter(z, speaker)
+        for index in range(len(self.ups)):
+            x = self.rise(x, index)
+        return self.leave(x)
+
+    def enter(self, z: Tensor, speaker: Tensor) -> Tensor:
+        """Return (B, channels, S): the first convolution and the speaker."""
+        return self.conv_pre(channels_last(z) if self.training else z) + self.cond(speaker)
+
+    def rise(self, x: Tensor, index: int) -> Tensor:
+        """Raise the rate by step `index`: (B, C, T) -> (B, C / 2, T * rate)."""
+        x = self.ups[index](F.leaky_relu(x, LEAKY_SLOPE))
+        return _mean([self.resblocks[index * self.num_kernels + k](x) for k in range(self.num_kernels)])
+
+    def leave(self, x: Tensor) -> Tensor:
+        """Return the waveform (B, 1, samples) of the last step's channels."""
         x = F.leaky_relu(x)
         if not self.training:
             return torch.tanh(self.conv_post(x))

@@ -148,7 +148,7 @@ def _count(value: Tensor) -> Any:
     """Return a whole number that both exporters keep dynamic: a traced tensor, or a checked symbol."""
     if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return value
-    number = int(value.item())
+    number: Any = value.item()  # int() would fix it
     torch._check(number >= 1)  # pyright: ignore[reportPrivateUsage] - tells the exporter what is known
     return number
 
@@ -190,15 +190,57 @@ def _two_dimensional(layer: nn.Conv1d | nn.ConvTranspose1d) -> nn.Module:
 
 
 class WideDecoderGraph(nn.Module):
-    """`DecoderGraph` on two-dimensional convolutions; same inputs, same result."""
+    """`DecoderGraph` on two-dimensional convolutions, for pieces: the frames beside a piece are cut off as early as possible.
 
-    INPUTS = DecoderGraph.INPUTS
+    A piece depends on 13 frames on each side (full size), but all except 2 of them only through the first, cheapest step: cutting
+    there saves most of what the overlap costs. Without a third input nothing is cut, and the result is that of `DecoderGraph`.
+    """
+
+    INPUTS = (*DecoderGraph.INPUTS, "beside")
     OUTPUTS = DecoderGraph.OUTPUTS
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.dec = widen_decoder(generator.dec)
+        self.rates = generator.size.upsample_rates
+        self.contexts = (*generator.size.decoder_contexts[:-1], 0)
 
-    def forward(self, z: Tensor, speaker: Tensor) -> Tensor:
-        """Decode (1, C, S) into (1, 1, S * hop)."""
-        return self.dec(z.unsqueeze(2), speaker.unsqueeze(2)).squeeze(2)
+    def forward(self, z: Tensor, speaker: Tensor, beside: Tensor) -> Tensor:
+        """Decode (1, C, S) into (1, 1, (S - left - right) * hop).
+
+        Args:
+            z: Frames of the piece and those beside it.
+            speaker: (1, C, 1).
+            beside: (2,) int64, frames on the left and on the right that are no part of the piece: at least
+                `VoiceSize.overlap_frames`, fewer only where the sentence begins or ends.
+        """
+        left, right = _whole(beside[0]), _whole(beside[1])
+        x, per_frame = self.dec.enter(z.unsqueeze(2), speaker.unsqueeze(2)), 1
+        for index, rate in enumerate(self.rates):
+            x, per_frame = self.dec.rise(x, index), per_frame * rate
+            if index + 1 == len(self.rates):
+                x = self.dec.leave(x)
+            context = self.contexts[index + 1]
+            if context < self.contexts[index]:
+                kept_left, kept_right = _at_most(left, context), _at_most(right, context)
+                x = _cut(x, (left - kept_left) * per_frame, (right - kept_right) * per_frame)
+                left, right = kept_left, kept_right
+        return x.squeeze(2)
+
+
+def _whole(value: Tensor) -> Any:
+    """Return a whole number from 0 that both exporters keep dynamic (see `_count`)."""
+    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return value
+    number: Any = value.item()  # int() would fix it
+    torch._check(number >= 0)  # pyright: ignore[reportPrivateUsage] - tells the exporter what is known
+    return number
+
+
+def _at_most(value: Any, limit: int) -> Any:
+    return torch.clamp(value, max=limit) if isinstance(value, Tensor) else torch.sym_min(value, limit)
+
+
+def _cut(x: Tensor, left: Any, right: Any) -> Tensor:
+    """Drop samples at both ends of the last axis."""
+    return x[..., left : x.shape[-1] - right]

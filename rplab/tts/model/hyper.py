@@ -87,25 +87,34 @@ class VoiceSize:
     @property
     def overlap_frames(self) -> int:
         """Frames on each side that one decoded frame depends on: the overlap for exact decoding in pieces."""
-        return receptive_field(self)
+        return self.decoder_contexts[0]
 
+    @property
+    def decoder_contexts(self) -> tuple[int, ...]:
+        """Frames on each side that one decoded frame depends on: at the decoder's input, then after each step that raises the rate.
 
-def receptive_field(size: VoiceSize) -> int:
-    """Return how many neighbours on each side one decoded frame depends on, by interval arithmetic from audio to latent.
-
-    Full size: 13.
-    """
-    low, high = 0, size.audio.hop_length - 1  # the samples of frame 0
-    low, high = low - 3, high + 3  # conv_post, kernel 7
-    for rate, kernel in zip(reversed(size.upsample_rates), reversed(size.upsample_kernels), strict=True):
+        Full size: 13, 2, 1, 1, 1, 1. By interval arithmetic from the samples of one frame back to the latent.
+        """
+        low, high = -3, self.audio.hop_length + 2  # conv_post, kernel 7, on samples 0..hop - 1
+        per_frame = self.audio.hop_length
+        contexts = [_frames_beside(low, high, per_frame)]
         reach = max(
             sum((width - 1) // 2 * (dilation + 1) for dilation in dilations)  # each dilated convolution is followed by a plain one
-            for width, dilations in zip(size.resblock_kernels, size.resblock_dilations, strict=True)
+            for width, dilations in zip(self.resblock_kernels, self.resblock_dilations, strict=True)
         )
-        padding = (kernel - rate) // 2
-        low = -((-(low - reach + padding - kernel + 1)) // rate)  # input i reaches outputs i*rate - padding + 0..kernel-1
-        high = (high + reach + padding) // rate
-    return max(-(low - 3), high + 3)  # conv_pre, kernel 7
+        for rate, kernel in zip(reversed(self.upsample_rates), reversed(self.upsample_kernels), strict=True):
+            padding = (kernel - rate) // 2
+            low = -((-(low - reach + padding - kernel + 1)) // rate)  # input i reaches outputs i*rate - padding + 0..kernel-1
+            high = (high + reach + padding) // rate
+            per_frame //= rate
+            contexts.append(_frames_beside(low, high, per_frame))
+        contexts[-1] += 3  # conv_pre, kernel 7
+        return tuple(reversed(contexts))
+
+
+def _frames_beside(low: int, high: int, per_frame: int) -> int:
+    """Return how many whole frames positions low..high reach beyond frame 0, which has `per_frame` of them."""
+    return max(-(low // per_frame), high // per_frame)
 
 
 @dataclass(frozen=True)

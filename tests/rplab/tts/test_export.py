@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from rplab.tts.export_onnx import ExportedGraph, export_graph, export_voice
 from rplab.tts.model.generator import Generator
 from rplab.tts.model.graphs import MonoGraph
 from rplab.tts.model.hyper import AudioFormat, VoiceConfigFile, VoiceSize, from_family
+from rplab.tts.model.layers import fold_weights
+from rplab.tts.runtime import SplitVoice, plan_pieces
 
 ASSETS = Path(__file__).parents[2] / "assets/tts"
 TINY = VoiceSize(
@@ -75,6 +78,47 @@ def test_both_forms_agree_with_torch_and_make_a_voice_folder(generator, tmp_path
     session = onnxruntime.InferenceSession(str(tmp_path / "tiny.onnx"))
     assert tuple(entry.name for entry in session.get_inputs()) == MonoGraph.INPUTS
     assert [entry.type for entry in session.get_inputs()][:5] == ["tensor(int64)"] * 5
+
+
+@pytest.mark.parametrize("size", [SMALLEST, TINY], ids=["smallest", "tiny"])
+@pytest.mark.parametrize("exporter", ["legacy", pytest.param("dynamo", marks=pytest.mark.slow)])
+def test_decoder_cuts_what_is_beside_a_piece_without_a_change(tmp_path, size, exporter):
+    torch.manual_seed(2)
+    model = Generator(size).eval()
+    plan = next(plan for plan in export_onnx._plans("split", folded(model), config(size)) if plan.name == "decoder")
+    export_graph(plan, tmp_path, exporter)
+    session = onnxruntime.InferenceSession(str(tmp_path / "decoder.onnx"))
+    z, speaker = (value.numpy() for value in export_onnx.latent_inputs(size, 60, 3))
+    (whole,) = session.run(None, {"z": z, "speaker": speaker})  # without `beside`: the graph of other programs
+    reach, hop = size.overlap_frames, size.audio.hop_length
+
+    assert whole.shape[-1] == 60 * hop
+    for start, end in [(0, 60), (0, 1), (0, 20), (1, 3), (5, 30), (20, 45), (59, 60)]:
+        first, last = max(0, start - reach), min(60, end + reach)
+        beside = np.array([start - first, last - end])
+        (piece,) = session.run(None, {"z": z[:, :, first:last], "speaker": speaker, "beside": beside})
+        assert piece.shape[-1] == (end - start) * hop
+        assert np.abs(piece - whole[:, :, start * hop : end * hop]).max() <= 1e-6 * max(1.0, np.abs(whole).max())
+
+
+def test_runtime_speaks_an_exported_voice_in_pieces_that_equal_the_whole(tmp_path):
+    torch.manual_seed(3)
+    export_voice(Generator(SMALLEST).eval(), config(SMALLEST), STYLES, tmp_path, forms=("split",), keep_weights=False)
+    model = SplitVoice((tmp_path / "encoder.onnx", tmp_path / "flow.onnx", tmp_path / "decoder.onnx"), SMALLEST, threads=2)
+    z, speaker = (value.numpy() for value in export_onnx.latent_inputs(SMALLEST, 150, 4))
+    whole = model.decode(z, speaker, 0, 150)
+
+    assert whole.shape == (150 * SMALLEST.audio.hop_length,)
+    for workers in (1, 2):
+        pieces = [model.decode(z, speaker, start, end) for start, end in plan_pieces(150, workers)]
+        assert len(pieces) > 2
+        assert np.abs(np.concatenate(pieces) - whole).max() <= 1e-6
+
+
+def folded(model):
+    copied = copy.deepcopy(model)
+    fold_weights(copied)
+    return copied
 
 
 def two_sentences_at_once(path, size):

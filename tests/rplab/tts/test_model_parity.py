@@ -20,7 +20,7 @@ from rplab.tts.model.alignment import find_path
 from rplab.tts.model.attention import band_to_square, square_to_band
 from rplab.tts.model.discriminator import Discriminator
 from rplab.tts.model.generator import Generator
-from rplab.tts.model.hyper import AudioFormat, VoiceConfigFile, VoiceSize, from_family, receptive_field, to_family
+from rplab.tts.model.hyper import AudioFormat, VoiceConfigFile, VoiceSize, from_family, to_family
 from rplab.tts.model.layers import fold_weights
 from rplab.tts.model.spline import rational_quadratic
 
@@ -176,7 +176,7 @@ def test_alignment_finds_the_best_monotonic_path():
 
 
 def test_decoder_reach_is_exact(generator, io):
-    reach = receptive_field(TINY)
+    reach = TINY.overlap_frames
     z = io["z"][:, :, :60]
     speaker = generator.speaker(io["sid"])
     hop = TINY.audio.hop_length
