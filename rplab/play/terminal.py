@@ -123,7 +123,7 @@ class Terminal:
             loading: Gives the conversation when the models are loaded; what it raises ends the terminal.
         """
         ready = asyncio.ensure_future(loading)
-        with patch_stdout(raw=True), self._ctrl_c_between_prompts():
+        with patch_stdout(raw=True), self._ctrl_c_as_signal():
             while not (self._conversation and self._conversation.ended):
                 line = await self._read_line(ready)
                 self.screen.leave_prompt()
@@ -142,7 +142,7 @@ class Terminal:
     async def _read_line(self, ready: asyncio.Future[Conversation]) -> str | None:
         """Return what was typed; None to leave. Raises what loading raised as soon as it did."""
         while True:
-            typing = asyncio.ensure_future(self._prompt.prompt_async())
+            typing = asyncio.ensure_future(self._prompt.prompt_async(handle_sigint=False))
             if not ready.done():
                 await asyncio.wait({typing, ready}, return_when=asyncio.FIRST_COMPLETED)
             if ready.done() and (ready.cancelled() or ready.exception() is not None):
@@ -170,13 +170,14 @@ class Terminal:
         self._last_ctrl_c = now
         await self._stop()
         self.screen.info(tr("멈췄습니다. 끝내려면 Ctrl-C를 한 번 더 누르세요.", "stopped; press Ctrl-C again to leave"))
+        self._last_ctrl_c = time.monotonic()  # stopping may have taken a while: the second one counts from these words
         return False
 
     @contextlib.contextmanager
-    def _ctrl_c_between_prompts(self) -> Generator[None]:
-        """Let a Ctrl-C that comes while no prompt reads keys do the same; asyncio's own handler would cancel the terminal.
+    def _ctrl_c_as_signal(self) -> Generator[None]:
+        """Let a Ctrl-C that comes as a signal (no prompt reads keys, or something is being printed) do what the key does.
 
-        prompt_toolkit takes the signal while it reads and gives it back to the handler that it found.
+        asyncio's own handler would cancel the terminal, and prompt_toolkit's loses a signal that comes while a prompt begins or ends.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -36,7 +36,16 @@ class Player:
         env = {**plain, "RPLAB_LANG": "ko", "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", "OMP_NUM_THREADS": "1", **environment}
         command = [sys.executable, str(ROOT / "flows" / "play.py"), *map(str, arguments)]
         self.started = time.monotonic()
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, env=env, start_new_session=True)
+        self.process = subprocess.Popen(
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=ROOT,
+            env=env,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # else Ctrl-C between two prompts would be a signal to nobody
+        )
         os.close(slave)
         self.raw = b""
 
@@ -103,7 +112,9 @@ def test_an_evening_at_the_keyboard(character_store):
     second.wait_for("[1] 안녕? 비가 온다")
     second.type("/이동 비밤")
     second.wait_for("[2] 안녕? 비가 온다")
-    second.press("\x03\x03")
+    second.press("\x03")
+    second.wait_for("멈췄습니다")
+    second.press("\x03")
     assert second.end() == 0
     assert "Traceback" not in first.text + second.text
     assert "왔구나" not in loading, "the prompt is there before the models"
