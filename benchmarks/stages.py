@@ -122,7 +122,7 @@ def main() -> int:
     store: Path = arguments.store.absolute()
     profile = load_profile(arguments.profile, arguments.overrides)
     shared: dict[str, Artifact] = {}
-    for node in needed_by("base"):
+    for node in needed_by("base", profile):
         run(node.name, profile, shared, store)
     results = {seed: measure_seed(seeded(profile, seed), dict(shared), store) for seed in arguments.seeds}
     failed = {seed: failures(result) for seed, result in results.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from rplab.cli.data_jobs import Job, run_or_estimate
 from rplab.cli.data_options import Commands, add_command, add_in_out, add_seed, positive
@@ -56,13 +57,10 @@ def _score(text: str) -> float:
 def read_judge(arguments: argparse.Namespace) -> Job:
     """Return the job of `rplab data judge`."""
     from rplab.annotate.config import JudgeConfig
-    from rplab.annotate.judge import check_judge, first_requests, judge_rows
+    from rplab.annotate.judge import first_requests, judge_rows
 
     config = JudgeConfig(
-        seed=arguments.seed,
-        in_flight=arguments.in_flight,
-        backend=check_judge(read_backend(arguments)),
-        max_attempts=_attempts(arguments),
+        **_asking(arguments),
         rubric=arguments.rubric,
         min_score=arguments.min_score,
     )
@@ -75,14 +73,10 @@ def read_judge(arguments: argparse.Namespace) -> Job:
 def read_translate(arguments: argparse.Namespace) -> Job:
     """Return the job of `rplab data translate`."""
     from rplab.annotate.config import TranslateConfig
-    from rplab.annotate.judge import check_judge
     from rplab.annotate.translate import first_requests, read_glossary, translate_rows
 
     config = TranslateConfig(
-        seed=arguments.seed,
-        in_flight=arguments.in_flight,
-        backend=check_judge(read_backend(arguments)),
-        max_attempts=_attempts(arguments),
+        **_asking(arguments),
         narration=arguments.narration,
         players=arguments.players,
         glossary=read_glossary(arguments.glossary) if arguments.glossary else {},
@@ -100,7 +94,15 @@ def read_translate(arguments: argparse.Namespace) -> Job:
     )
 
 
-def _attempts(arguments: argparse.Namespace) -> int:
+def _asking(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return how a model is asked: what judge and translate have in common."""
+    from rplab.annotate.judge import check_judge
+
     if arguments.max_attempts > 10:
         raise ConfigError(f"--max-attempts {arguments.max_attempts}: more than 10 attempts do not make an answer better")
-    return arguments.max_attempts
+    return {
+        "seed": arguments.seed,
+        "in_flight": arguments.in_flight,
+        "backend": check_judge(read_backend(arguments)),
+        "max_attempts": arguments.max_attempts,
+    }

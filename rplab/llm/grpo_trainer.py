@@ -112,16 +112,7 @@ def trainer_arguments(config: GrpoConfig, checkpoints: Path, weights: list[float
             "vllm_enable_sleep_mode": True,
         }
     return TrlGrpoConfig(
-        **shared_arguments(
-            config.optimiser,
-            config.precision,
-            checkpoints,
-            seed=config.seed,
-            save_steps=config.save_steps,
-            activation_checkpointing=config.activation_checkpointing,
-            report_to=config.report_to,
-            check_device=check_device,
-        ),
+        **shared_arguments(config, checkpoints, check_device=check_device),
         **vllm,
         max_steps=config.max_steps,
         per_device_train_batch_size=config.micro_batch,

@@ -12,7 +12,7 @@ Every place has a numeric test; look here first when TRL is upgraded.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from rplab.errors import ConfigError, TrainingError
 from rplab.llm.adapter import copy_adapter_weights, low_precision_adapters, save_adapter
 from rplab.llm.attention import packed_forward
 from rplab.llm.checkpoint import STAGING, publish_checkpoint
-from rplab.llm.config import OptimiserSettings, Precision, Tracker
+from rplab.llm.config import GrpoConfig, SftConfig
 
 if TYPE_CHECKING:
     _Base = Trainer
@@ -52,17 +52,7 @@ def _score_learnt_positions_only() -> None:
 _score_learnt_positions_only()
 
 
-def shared_arguments(
-    optimiser: OptimiserSettings,
-    precision: Precision,
-    checkpoints: Path,
-    *,
-    seed: int,
-    save_steps: int,
-    activation_checkpointing: bool,
-    report_to: Sequence[Tracker] = (),
-    check_device: bool = True,
-) -> dict[str, Any]:
+def shared_arguments(config: SftConfig | GrpoConfig, checkpoints: Path, *, check_device: bool = True) -> dict[str, Any]:
     """Return what the SFT and GRPO trainers are both told.
 
     A name that the installed TRL does not know is a TypeError when the configuration is built; nothing is dropped.
@@ -70,6 +60,7 @@ def shared_arguments(
     Raises:
         ConfigError: The optimiser does not run on this machine.
     """
+    optimiser = config.optimiser
     if check_device and optimiser.algorithm == "paged_adamw_8bit" and not torch.cuda.is_available():
         raise ConfigError("optimiser.algorithm: paged_adamw_8bit needs an NVIDIA GPU. Set optimiser.algorithm: adamw")
     known = TrainingArguments.__dataclass_fields__
@@ -82,16 +73,16 @@ def shared_arguments(
         "weight_decay": optimiser.weight_decay,
         "max_grad_norm": optimiser.max_grad_norm,
         "optim": "adamw_torch_fused" if optimiser.algorithm == "adamw" else optimiser.algorithm,
-        "bf16": precision != "fp32",
+        "bf16": config.precision != "fp32",
         "use_cpu": not torch.cuda.is_available(),
         "save_strategy": "steps",
-        "save_steps": save_steps,
+        "save_steps": config.save_steps,
         "logging_steps": 1,
-        "report_to": [name for name in report_to if name != "tensorboard"] or "none",
+        "report_to": [name for name in config.report_to if name != "tensorboard"] or "none",
         "disable_tqdm": True,
-        "seed": seed,
-        "data_seed": seed,
-        checkpointing: activation_checkpointing,
+        "seed": config.seed,
+        "data_seed": config.seed,
+        checkpointing: config.activation_checkpointing,
     }
 
 

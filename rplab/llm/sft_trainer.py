@@ -40,16 +40,7 @@ def trainer_arguments(config: SftConfig, checkpoints: Path, *, check_device: boo
         ConfigError: A setting that cannot work here.
     """
     return TrlSftConfig(
-        **shared_arguments(
-            config.optimiser,
-            config.precision,
-            checkpoints,
-            seed=config.seed,
-            save_steps=config.save_steps,
-            activation_checkpointing=config.activation_checkpointing,
-            report_to=config.report_to,
-            check_device=check_device,
-        ),
+        **shared_arguments(config, checkpoints, check_device=check_device),
         per_device_train_batch_size=config.rows_per_step,
         gradient_accumulation_steps=passes_of_process(config.passes_per_step),
         num_train_epochs=config.epochs,
