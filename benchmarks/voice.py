@@ -164,7 +164,9 @@ def start_sides(arguments: argparse.Namespace, threads: int, peer: Path | None) 
     if not arguments.no_torch:
         sides["torch"] = Side([*here, "--side", "torch"], threads)
     if peer is not None:
-        sides["hayakoe"] = Side([str(arguments.hayakoe), str(Path(__file__).with_name("voice_hayakoe.py")), str(peer)], threads)
+        sides["hayakoe"] = Side(
+            [str(arguments.hayakoe), str(Path(__file__).with_name("voice_hayakoe.py")), str(peer), str(threads)], threads
+        )
     if arguments.sbv2:
         words = [str(Path(__file__).with_name("voice_sbv2.py")), str(arguments.folder), str(arguments.deberta), str(threads)]
         sides["sbv2"] = Side([str(arguments.sbv2), *words], threads)

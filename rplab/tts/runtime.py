@@ -35,12 +35,12 @@ from rplab.tts.word2ph import expand_features
 logger = logging.getLogger(__name__)
 
 FloatArray: TypeAlias = NDArray[np.float32]
-FIRST_PIECES = {1: (24, 36), 2: (16, 32)}
+FIRST_PIECES = {1: (16, 28), 2: (12, 28)}
 """Frames of the first pieces on one core and on more; each later one is twice as long as the one before it.
-A piece must be ready before the one before it was played: on one core, at RTF 0.3 and with the overlap, 24 then 36."""
-LONGEST_PIECE = 160
-"""Frames; the overlap of 13 on both sides then costs a sixth, and two pieces at once take 90 MB."""
-_FRAMES_AT_ONCE = 448
+A piece must be ready before the one before it was played: on one core, at RTF 0.4 and with the overlap, 16 then 28."""
+LONGEST_PIECE = 64
+"""Frames; longer ones are no faster (measured: what is beside a piece is cut early), and two at once take 35 MB."""
+_FRAMES_AT_ONCE = 192
 """Frames that all cores decode at the same time when nobody waits for the first; each takes a quarter of a megabyte."""
 _CRUMB = 16
 """A shorter last piece joins the one before it: it would cost two overlaps for nothing."""
