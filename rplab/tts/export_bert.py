@@ -6,7 +6,8 @@ Only `hidden_states[-3]` is used by the voice family, so all but the last two la
 * `model_fp16.onnx`: onnxruntime's own float16 converter on the folded graph, fp32 input and output. The older converter
   that the predecessor used leaves the graph's own Cast nodes at fp32 and gives files that do not load; on a graph that is
   not folded the result does not load in onnxruntime 1.24 without optimisations, as other programs open it.
-* `model_int8.onnx`: per-channel dynamic int8 of the matrix products and the embedding, from the folded graph.
+* `model_int8.onnx`: per-channel dynamic int8 of the matrix products and the embedding, float16 tables of relative positions, from the
+  folded graph.
 
 `vocab.txt` is copied: our runtime needs no tokenizer; the tokenizer's other files go along for programs that do. Every
 variant is loaded with and without onnxruntime's optimisations. One that does not load or is too far from fp32 is deleted
@@ -21,6 +22,7 @@ import shutil
 import tempfile
 import types
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
+import onnx.helper
+import onnx.numpy_helper
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -234,8 +238,24 @@ def _write_int8(fp32: Path, path: Path) -> None:
         quantize_dynamic(
             str(fp32), str(path), op_types_to_quantize=["MatMul", "Gemm", "Gather"], per_channel=True, weight_type=QuantType.QInt8
         )
+        model = onnx.load(path)
+        _halve_tables(model.graph)
+        onnx.save(model, path)
     except (ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"the int8 conversion failed ({error})") from error
+
+
+def _halve_tables(graph: onnx.GraphProto) -> None:
+    """Keep the tables that rows are cut out of (relative positions: 90 MB at full size) as float16; the rows become float32 again."""
+    tables = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 3}
+    users = Counter(name for node in graph.node for name in node.input)
+    for index, node in reversed(list(enumerate(graph.node))):
+        table = tables.get(node.input[0]) if node.op_type == "Slice" else None
+        if table is None or users[table.name] != 1:
+            continue
+        table.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(table).astype(np.float16), table.name))
+        rows, node.output[0] = node.output[0], f"{node.output[0]}_half"
+        graph.node.insert(index + 1, onnx.helper.make_node("Cast", [node.output[0]], [rows], to=onnx.TensorProto.FLOAT))
 
 
 def _publish(

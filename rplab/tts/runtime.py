@@ -40,7 +40,7 @@ FIRST_PIECES = {1: (16, 28), 2: (12, 28)}
 A piece must be ready before the one before it was played: on one core, at RTF 0.4 and with the overlap, 16 then 28."""
 LONGEST_PIECE = 64
 """Frames; longer ones are no faster (measured: what is beside a piece is cut early), and two at once take 35 MB."""
-_FRAMES_AT_ONCE = 192
+_FRAMES_AT_ONCE = 256
 """Frames that all cores decode at the same time when nobody waits for the first; each takes a quarter of a megabyte."""
 _CRUMB = 16
 """A shorter last piece joins the one before it: it would cost two overlaps for nothing."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rplab.tts.model.attention import Encoder, FeedForward
 from rplab.tts.model.decoder import Decoder
 from rplab.tts.model.generator import Generator, round_durations
 from rplab.tts.model.layers import length_mask
@@ -67,11 +68,27 @@ class FlowGraph(nn.Module):
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
-        self.flow = generator.flow
+        self.flow = copy.deepcopy(generator.flow)
+        for module in list(self.flow.modules()):
+            if isinstance(module, Encoder):
+                module.ffn_layers = nn.ModuleList(_WideFeedForward(layer) for layer in module.ffn_layers)
 
     def forward(self, z_prior: Tensor, speaker: Tensor) -> Tensor:
         """Map (1, C, S) for a speaker (1, C, 1)."""
         return self.flow(z_prior, torch.ones_like(z_prior[:, :1]), speaker, reverse=True)
+
+
+class _WideFeedForward(nn.Module):
+    """`FeedForward` of one whole sentence on two-dimensional convolutions, like the decoder's (see `widen_decoder`)."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(layer, FeedForward)
+        self.conv_1, self.conv_2 = _two_dimensional(layer.conv_1), _two_dimensional(layer.conv_2)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002 - nothing is masked: a sentence is alone
+        """Transform (1, C, T)."""
+        return self.conv_2(torch.relu(self.conv_1(x.unsqueeze(2)))).squeeze(2)
 
 
 class DecoderGraph(nn.Module):
@@ -172,6 +189,7 @@ def _widen(module: nn.Module) -> None:
             _widen(child)
 
 
+@torch.no_grad()
 def _two_dimensional(layer: nn.Conv1d | nn.ConvTranspose1d) -> nn.Module:
     kind = nn.Conv2d if isinstance(layer, nn.Conv1d) else nn.ConvTranspose2d
     wide = kind(

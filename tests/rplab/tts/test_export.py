@@ -16,7 +16,7 @@ from rplab.errors import ModelError
 from rplab.tts import export_onnx
 from rplab.tts.export_onnx import ExportedGraph, export_graph, export_voice
 from rplab.tts.model.generator import Generator
-from rplab.tts.model.graphs import MonoGraph
+from rplab.tts.model.graphs import FlowGraph, MonoGraph
 from rplab.tts.model.hyper import AudioFormat, VoiceConfigFile, VoiceSize, from_family
 from rplab.tts.model.layers import fold_weights
 from rplab.tts.runtime import SplitVoice, plan_pieces
@@ -113,6 +113,16 @@ def test_runtime_speaks_an_exported_voice_in_pieces_that_equal_the_whole(tmp_pat
         pieces = [model.decode(z, speaker, start, end) for start, end in plan_pieces(150, workers)]
         assert len(pieces) > 2
         assert np.abs(np.concatenate(pieces) - whole).max() <= 1e-6
+
+
+def test_flow_graph_is_the_flow(generator):
+    z, speaker = export_onnx.latent_inputs(TINY, 40, 5)
+    with torch.no_grad():
+        wanted = generator.flow(z, torch.ones_like(z[:, :1]), speaker, reverse=True)
+        got = FlowGraph(generator)(z, speaker)
+
+    assert float((wanted - z).abs().max()) > 0.1  # it does something
+    assert float((got - wanted).abs().max()) <= 1e-5
 
 
 def folded(model):

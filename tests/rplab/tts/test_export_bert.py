@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -67,6 +68,29 @@ def test_all_variants_load_agree_and_speak_to_the_runtime(source, tmp_path):
         features = BertFeatures(tmp_path, prefer=name)
         assert features.variant == name
         assert features("明日の朝").shape == wanted.shape == (6, 1024)
+
+
+@pytest.mark.parametrize("length", [3, 17, 60])
+def test_cutting_out_the_rows_of_a_text_changes_no_number(source, length):
+    plain = DebertaV2Model.from_pretrained(source, attn_implementation="eager").eval()
+    plain.encoder.layer = plain.encoder.layer[:1]
+    ids = torch.randint(4, 30, (2, length), generator=torch.Generator().manual_seed(length))
+    mask = torch.ones_like(ids)
+    mask[1, length // 2 :] = 0
+    with torch.no_grad():
+        wanted = plain(input_ids=ids, attention_mask=mask).last_hidden_state
+        got = module._load(source)(ids, mask)
+
+    assert torch.equal(got, wanted)
+
+
+def test_int8_keeps_the_tables_of_relative_positions_small(source, tmp_path):
+    export_bert(source, tmp_path, variants=("int8",))
+    tensors = onnx.load(tmp_path / "model_int8.onnx").graph.initializer
+    tables = [tensor for tensor in tensors if list(tensor.dims) == [16, 512, 64]]
+
+    assert len(tables) == 2
+    assert {tensor.data_type for tensor in tables} == {onnx.TensorProto.FLOAT16}
 
 
 def test_variant_that_is_too_far_off_is_not_left_behind(source, tmp_path, monkeypatch):
