@@ -231,8 +231,10 @@ def run_grpo(case: str, steps: int, folder: Path) -> dict[str, Any]:
     )
     if case == "lab-grpo":
         from rplab.llm.adapter import to_float32
+        from rplab.llm.fused_lora import fuse_adapters
 
         to_float32(trainer.model)
+        fuse_adapters(trainer.model)
     trainer.train()
     log = [row for row in trainer.state.log_history if "completions/mean_length" in row]
     seconds = clock.times[-1] - clock.times[0]

@@ -13,7 +13,8 @@ machine is busy for all of them, and the best of `--rounds` counts. Reported for
 * memory of the process that only speaks.
 
 `--bert` is a folder of `rplab tts export-bert`, `--deberta` the model it was made from (for torch), `--hayakoe` the Python
-of an environment with `pip install hayakoe`: it runs our mono graph, with its names for the inputs, and our int8 BERT.
+of an environment with `pip install hayakoe`: it runs our mono graph, with its names for the inputs, and our int8 BERT, or that of
+`--peer-bert`: one from a plain export, as peers distribute it, copies and multiplies whole tables of relative positions.
 `--sbv2` is one with `pip install style-bert-vits2-mk[torch]`: the family's own network in torch eager. `torch` is ours in
 torch eager, whose attention is banded and so already faster.
 Random weights speak noise, so durations are set to 6 frames a phone (70 ms, as in speech).
@@ -51,6 +52,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bert", type=Path)
+    parser.add_argument("--peer-bert", type=Path, help="BERT that HayaKoe gets (default: ours)")
     parser.add_argument("--deberta", type=Path)
     parser.add_argument("--hayakoe", type=Path, metavar="PYTHON")
     parser.add_argument("--sbv2", type=Path, metavar="PYTHON")
@@ -114,7 +116,7 @@ def lay_out_for_hayakoe(arguments: argparse.Namespace, temporary: Path) -> Path:
         shutil.copy(arguments.folder / name, speaker)
     for name in ("vocab.txt", "tokenizer_config.json", "config.json"):
         shutil.copy(arguments.deberta / name, tokenizer)
-    (bert / "bert_q8.onnx").symlink_to(arguments.bert.absolute() / "model_int8.onnx")
+    (bert / "bert_q8.onnx").symlink_to((arguments.peer_bert or arguments.bert).absolute() / "model_int8.onnx")
     model = onnx.load(arguments.folder / "random.onnx")
     names = {"x_tst": "x", "x_tst_lengths": "x_lengths", "tones": "tone"}
     for entry in model.graph.input:

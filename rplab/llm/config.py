@@ -135,6 +135,8 @@ class SftConfig(StageConfig):
     optimiser: OptimiserSettings = OptimiserSettings()
     activation_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, about a third slower."""
+    fused_lora: bool = True
+    """Compute each adapter in one step with its layer (`rplab.llm.fused_lora`); false: PEFT's own layers, operator by operator."""
     eval_rows: int = Field(default=128, ge=1)
     """Held-out dialogues whose loss is measured before and after, and every `eval_steps`."""
     eval_steps: int | None = Field(default=None, ge=1)
@@ -236,6 +238,8 @@ class GrpoConfig(StageConfig):
     """Clip range of the probability ratio."""
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=1e-5)
     activation_checkpointing: bool = False
+    fused_lora: bool = True
+    """Compute each adapter in one step with its layer (`rplab.llm.fused_lora`); false: PEFT's own layers, operator by operator."""
     collapse_steps: int = Field(default=10, ge=2)
     """Stop with an error after this many steps in a row without any reward difference or with every reply cut off."""
     logged_completions: int = Field(default=64, ge=0)

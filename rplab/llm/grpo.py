@@ -29,6 +29,7 @@ from rplab.llm.bootstrap import difference_interval
 from rplab.llm.callbacks import CollapseDetector, MetricsFile, StageCallback
 from rplab.llm.checkpoint import latest_checkpoint
 from rplab.llm.config import GrpoConfig
+from rplab.llm.fused_lora import fuse_adapters
 from rplab.llm.grpo_start import Start, choose_start
 from rplab.llm.grpo_trainer import LabGrpoTrainer, trainer_arguments
 from rplab.llm.lineage import Lineage, model_fingerprint, write_lineage
@@ -183,6 +184,8 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback)
     assert isinstance(trainer.model, PeftModel)
     to_float32(trainer.model)
+    if config.fused_lora:
+        fuse_adapters(trainer.model)
     return trainer, callback
 
 

@@ -28,6 +28,7 @@ from rplab.llm.adapter import ADAPTER_WEIGHTS, adapter_folder, adapter_settings,
 from rplab.llm.callbacks import MetricsFile, StageCallback
 from rplab.llm.checkpoint import latest_checkpoint
 from rplab.llm.config import LoraSettings, SftConfig
+from rplab.llm.fused_lora import fuse_adapters
 from rplab.llm.heldout import HeldOut, gain_interval, measure_loss
 from rplab.llm.lineage import Lineage, check_base, model_fingerprint, read_lineage, write_lineage
 from rplab.llm.memory import estimate_training, lower_memory, read_shape, refuse_without_room
@@ -210,6 +211,8 @@ def fit_adapter(
     if config.eval_steps is not None:
         measure = partial(_mean_loss, model, held, padding)
         callbacks.append(ProgressEval(config.eval_steps, measure, best, samples, metrics, label))
+    if config.fused_lora:
+        fuse_adapters(model)
     rows = Dataset.from_list([{"input_ids": example.input_ids, "labels": example.labels} for example in train])
     with kept_adapters(model):
         trainer = LabSftTrainer(
