@@ -27,6 +27,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from rplab.llm.standalone import prepare_environment
+
 SFT_CASES = ("predecessor", "packed-nf4", "packed-bf16")
 """What is trained on each kind of row."""
 KINDS = ("single", "multi")
@@ -49,6 +51,8 @@ def main() -> int:
     )
     if arguments.case:
         sys.path.insert(0, str(Path(__file__).parent))
+        if not arguments.case.startswith("trl"):  # the lab's own commands run so
+            prepare_environment()
         from training_cases import run_case
 
         print(json.dumps(run_case(arguments.case, arguments.shape, arguments.steps, arguments.folder)))

@@ -174,6 +174,7 @@ def _child_environment(machine: Machine) -> dict[str, str]:
     # glibc gives every large tensor back to the kernel and takes it anew: page faults cost a tiny model a third of its time
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31))
+    environment.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # see rplab.llm.standalone
     if machine.processes > 1:
         environment.update(RPLAB_PROCESSES=str(machine.processes), RPLAB_SHARDING=machine.sharding)
     if machine.hub_offline:
