@@ -31,6 +31,12 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     say.add_argument("--bert", type=Path, metavar="DIR", help="BERT folder for the ONNX voice (default: PATH/bert when it is there)")
     say.add_argument("--speaker", default="", help="speaker of the ONNX voice (default: its first)")
     say.add_argument("--style-weight", type=float, default=1.0, help="0 = mean of all styles, 1 = as recorded (default: 1)")
+    say.add_argument(
+        "--intonation",
+        type=float,
+        default=1.0,
+        help="melody of the ONNX voice, 0 = monotone to 2 = twice (default: 1; needs pyworld-prebuilt)",
+    )
     say.add_argument("--seed", type=int, default=42, help="equal seeds give equal sound (default: 42)")
     say.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where the ONNX voice runs (default: cpu)")
     say.add_argument("--threads", type=int, default=0, help="threads of the ONNX voice (default: onnxruntime's choice)")
@@ -90,6 +96,8 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 def _open(arguments: argparse.Namespace) -> VoiceEngine:
     if arguments.voice is None:
+        if arguments.intonation != 1.0:
+            raise ConfigError("--intonation is for ONNX voices. Give one with --voice, or leave it out")
         from rplab.tts.config import VoiceConfig
         from rplab.tts.open import open_voice
 
@@ -99,6 +107,7 @@ def _open(arguments: argparse.Namespace) -> VoiceEngine:
     options = OnnxVoiceOptions(
         speaker=arguments.speaker,
         style_weight=arguments.style_weight,
+        intonation=arguments.intonation,
         seed=arguments.seed,
         device=arguments.device,
         threads=arguments.threads,

@@ -24,6 +24,9 @@ class VoiceConfig(StageConfig):
     """`onnx`: 0 = the mean of all styles, 1 = the style as recorded, above 1 exaggerates."""
     sdp_ratio: float = Field(default=0.2, ge=0.0, le=1.0)
     """`onnx`: liveliness of the rhythm; 0 = always the same durations, 1 = drawn ones (by `seed`)."""
+    intonation: float = Field(default=1.0, ge=0.0, le=2.0)
+    """`onnx`: how far the melody goes from its mean: 0 = monotone, 2 = twice as far. Other than 1 needs the extra `intonation` and
+    speaks sentence by sentence."""
     seed: int = Field(default=42, ge=0)
     """`onnx`: draws the noise of the voice; the same text with the same seed sounds the same. Graphs in the `mono` form draw their own."""
     loudness_dbfs: float | None = Field(default=-20.0, ge=-50.0, le=-6.0)

@@ -20,6 +20,7 @@ from rplab.tts.bert import BertFeatures
 from rplab.tts.engine import Samples
 from rplab.tts.frontend import normalise, split_sentences
 from rplab.tts.g2p import UnknownPolicy, read_or_skip, read_text
+from rplab.tts.intonation import LEAST, MOST, require_world, scale_intonation
 from rplab.tts.resample import resample
 from rplab.tts.runtime import FloatArray, SpeechRequest, open_model, prepare
 from rplab.tts.session import Device, return_memory
@@ -52,6 +53,8 @@ class OnnxVoiceOptions:
     sdp_ratio: float = 0.2
     noise: float = 0.6
     noise_duration: float = 0.8
+    intonation: float = 1.0
+    """0 = monotone, 1 = as it is, up to 2 = twice the melody; other than 1 a piece of a stream is a sentence."""
     seed: int = 42
     loudness_dbfs: float | None = -20.0
     """RMS of the test phrase after gain; None leaves the voice as it is."""
@@ -74,10 +77,14 @@ class OnnxVoice:
 
         Raises:
             ModelError: Files are missing, corrupt or do not belong together.
-            ConfigError: No speaker or style of that name.
+            ConfigError: No speaker or style of that name, or an intonation that cannot be.
             AudioError: The voice makes no sound.
         """
         self._options = options or OnnxVoiceOptions()
+        if not LEAST <= self._options.intonation <= MOST:
+            raise ConfigError(f"intonation must be {LEAST:g} to {MOST:g}, not {self._options.intonation:g}")
+        if self._options.intonation != 1.0:
+            require_world()
         self._files = find_voice(path, device=self._options.device)
         config = self._files.config
         self._speaker = _pick(self._options.speaker, config.speakers, "speaker", config.name)
@@ -112,9 +119,9 @@ class OnnxVoice:
         return np.concatenate(list(self._read_aloud(text, speed, pitch, style, whole=True)))
 
     def stream(self, text: str, *, speed: float = 1.0, pitch: float = 0.0, style: str = "") -> Iterator[Samples]:
-        """Speak piece by piece; see `VoiceEngine.stream`. With a pitch shift a piece is a sentence.
+        """Speak piece by piece; see `VoiceEngine.stream`. With a pitch shift or an intonation other than 1 a piece is a sentence.
 
-        Pieces are float32, 16 frames (0.19 s) at first, then growing to 1.9 s; while one is played the next are decoded. A
+        Pieces are float32, 12 frames (0.14 s) at first, then growing to 0.75 s; while one is played the next are decoded. A
         reader that stops (closes the iterator) stops the decoding.
         """
         return self._read_aloud(text, speed, pitch, style, whole=False)
@@ -157,8 +164,11 @@ class OnnxVoice:
         with self._lock:
             features = None if self._bert is None else self._bert(reading.text)
         sentence_input = prepare(reading, features)
-        if rise != 1.0:  # spoken slower by as much, then played faster: higher at the same speed
-            yield limit_peaks(resample(self._model.speak_whole(sentence_input, request), 1.0 / rise) * self._gain)
+        if rise != 1.0 or self._options.intonation != 1.0:
+            sound = scale_intonation(self._model.speak_whole(sentence_input, request), self.sample_rate, self._options.intonation)
+            if rise != 1.0:  # spoken slower by as much, then played faster: higher at the same speed
+                sound = resample(sound, 1.0 / rise)
+            yield limit_peaks(sound * self._gain)
             return
         pieces = [self._model.speak_whole(sentence_input, request)] if whole else self._model.speak(sentence_input, request)
         for piece in pieces:

@@ -63,6 +63,7 @@ def _open_onnx(config: VoiceConfig, shared: dict[tuple[Path, str, int], BertFeat
         style=config.style,
         style_weight=config.style_weight,
         sdp_ratio=config.sdp_ratio,
+        intonation=config.intonation,
         seed=config.seed,
         loudness_dbfs=config.loudness_dbfs,
         device=config.device,
