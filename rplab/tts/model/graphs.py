@@ -151,7 +151,7 @@ class MonoGraph(nn.Module):
         log_duration = net.log_durations(x, mask, speaker, noise, sdp_ratio)
         ends = torch.cumsum((round_durations(log_duration, length_scale) * mask)[:, 0], dim=1)
         lengths = ends[:, -1].clamp_min(1).long()
-        num_frames = _count(lengths.max())
+        num_frames = _count(lengths.max(), at_least=1)
         index = (torch.arange(num_frames, device=x.device)[None, :, None] >= ends[:, None, :]).sum(dim=2)
         index = index.clamp_max(x_tst.shape[1] - 1).unsqueeze(1).expand(-1, mean.shape[1], -1)
         mean, logs = mean.gather(2, index), logs.gather(2, index)
@@ -161,12 +161,12 @@ class MonoGraph(nn.Module):
         return net.dec(z * frame_mask, speaker)
 
 
-def _count(value: Tensor) -> Any:
+def _count(value: Tensor, *, at_least: int) -> Any:
     """Return a whole number that both exporters keep dynamic: a traced tensor, or a checked symbol."""
     if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return value
     number: Any = value.item()  # int() would fix it
-    torch._check(number >= 1)  # pyright: ignore[reportPrivateUsage] - tells the exporter what is known
+    torch._check(number >= at_least)  # pyright: ignore[reportPrivateUsage] - tells the exporter what is known
     return number
 
 
@@ -232,7 +232,7 @@ class WideDecoderGraph(nn.Module):
             beside: (2,) int64, frames on the left and on the right that are no part of the piece: at least
                 `VoiceSize.overlap_frames`, fewer only where the sentence begins or ends.
         """
-        left, right = _whole(beside[0]), _whole(beside[1])
+        left, right = _count(beside[0], at_least=0), _count(beside[1], at_least=0)
         x, per_frame = self.dec.enter(z.unsqueeze(2), speaker.unsqueeze(2)), 1
         for index, rate in enumerate(self.rates):
             x, per_frame = self.dec.rise(x, index), per_frame * rate
@@ -244,15 +244,6 @@ class WideDecoderGraph(nn.Module):
                 x = _cut(x, (left - kept_left) * per_frame, (right - kept_right) * per_frame)
                 left, right = kept_left, kept_right
         return x.squeeze(2)
-
-
-def _whole(value: Tensor) -> Any:
-    """Return a whole number from 0 that both exporters keep dynamic (see `_count`)."""
-    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
-        return value
-    number: Any = value.item()  # int() would fix it
-    torch._check(number >= 0)  # pyright: ignore[reportPrivateUsage] - tells the exporter what is known
-    return number
 
 
 def _at_most(value: Any, limit: int) -> Any:
