@@ -262,7 +262,7 @@ def _make(
         packages=_packages(),
         commit=_commit(),
         machine={"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
-        started_utc=started.isoformat(timespec="seconds"),
+        started_utc=started.isoformat(timespec="microseconds"),
         wall_s=round(time.monotonic() - clock, 2),
     )
     target = _publish(work, home / key, manifest)

@@ -125,8 +125,7 @@ def _made_by_this_flow_run(request: Request) -> bool:
     if context is None or context.flow_run is None or context.flow_run.run_count <= 1 or context.flow_run.created is None:
         return False
     found = lookup(request.stage.name, request.key, request.store)
-    since = context.flow_run.created.replace(microsecond=0)  # manifests count in whole seconds
-    return found is not None and datetime.datetime.fromisoformat(found[1].started_utc) >= since
+    return found is not None and datetime.datetime.fromisoformat(found[1].started_utc) >= context.flow_run.created
 
 
 def _show_library_log() -> None:

@@ -132,7 +132,7 @@ def _origin(run: StageRun, manifest: Manifest) -> str:
         "## Where it is and what it was made from",
         "",
         f"`{run.artifact.path}`  ",
-        f"key `{manifest.key}`, made in {manifest.wall_s:g} s on {manifest.started_utc}, code {manifest.commit or 'outside a checkout'}",
+        f"key `{manifest.key}`, made in {manifest.wall_s:g} s on {manifest.started_utc[:19]} UTC, code {manifest.commit or 'no checkout'}",
         "",
         render_table(("input", "stage", "key"), sources) if sources else "It needs no other stage.",
         "",

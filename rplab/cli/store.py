@@ -44,7 +44,7 @@ def _ls(arguments: argparse.Namespace) -> int:
         rows.append({**found, "bytes": entry.size, "state": state})
         if not arguments.json:
             mark, size = "*" if entry.latest else " ", f"{entry.size / 2**20:>9.2f} MiB"
-            print(f"{mark} {entry.stage:<16} {entry.key}  {started:<26} {wall_s:>8.1f} s {size}  {state}")
+            print(f"{mark} {entry.stage:<16} {entry.key}  {started[:19]:<19} {wall_s:>8.1f} s {size}  {state}")
     if arguments.json:
         print(json.dumps(rows))
     return 0
