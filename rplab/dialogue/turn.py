@@ -15,6 +15,8 @@ LINE_LABEL = re.compile(
     rf"(?:\[[^\]\n]{{1,20}}\]|ACT\s*\d+\b|\d+[.)]|(?:{_LABELS})(?=\s|[:：]))\s*[:：]?\s*",
     re.IGNORECASE,
 )
+_BRACKETED_NAME = re.compile(rf"\[(?!(?:{_LABELS})\])([가-힣A-Za-z]{{1,20}})\](?=(?:은|는|이|가|을|를|의|에게|에|와|과|도|만|께|한테)\s)")
+"""A word in brackets with a particle after them is part of its sentence, no label."""
 OWNED_LABEL = re.compile(r"^\s*[^\s\"]{1,12}의\s(?:서술|대사|행동|반응|대답)\s*[:：]\s*")
 _OUT_OF_THE_ORDINARY = re.compile(r"[^가-힣0-9 \n\".,!?…~'-]")
 _SYLLABLE = re.compile(r"[가-힣]")
@@ -78,7 +80,7 @@ def mend(text: str) -> str:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if len(lines) > 1:
         lines = [line for line in lines if not _POLICY_LINE.fullmatch(line)] or lines
-    lines = [LINE_LABEL.sub("", OWNED_LABEL.sub("", line)) for line in lines]
+    lines = [LINE_LABEL.sub("", OWNED_LABEL.sub("", _BRACKETED_NAME.sub(r"\1", line))) for line in lines]
     return "\n".join(line for line in lines if line)
 
 

@@ -29,6 +29,16 @@ DIFFERENT = {
     "strip_line_labels_multiline/10": ("친구의 대답이 늦다.", "a sentence is not a label"),
 }
 
+NOT_OURS = {
+    "strip_meta/03": "a test that somebody waits for is no policy: the line stays",
+    "strip_meta/06": "a semicolon and a dash are punctuation; a check decides about characters",
+    "strip_meta/08": "a starred narration is text and stays; play reads it as narration",
+    "strip_meta/09": "a sentence is not dropped because it holds a colon",
+    "strip_meta/10": "cards can be held: words like 노드 drop no line",
+    "force_single_quote_line/": "a line that is no quotation is refused with its reason and asked for again, not guessed into one",
+    "parse_genre/": "scenarios are JSON with a field for the genre",
+}
+
 
 def rows(name):
     return [pytest.param(row, id=key) for key, row in ROWS.items() if key.startswith(name)]
@@ -79,3 +89,34 @@ def test_one_quotation_is_one_quotation(row):
 def test_a_meta_line_is_found_or_its_label_goes(row):
     lines = [line for line in mend(row["input"]).split("\n") if not find_meta(line)]
     assert "\n".join(lines) == wanted(row)
+
+
+@pytest.mark.parametrize("row", rows("strip_square_brackets/"))
+def test_brackets_around_a_name_go_and_the_name_stays(row):
+    assert mend(row["input"]) == wanted(row)
+
+
+@pytest.mark.parametrize("key", [key for key in ROWS if key.startswith("strip_meta/") and key in NOT_OURS])
+def test_what_the_predecessor_dropped_or_rewrote_stays(key):
+    assert mend(ROWS[key]["input"]) == ROWS[key]["input"]
+    assert not any(find_meta(line) for line in ROWS[key]["input"].split("\n"))
+
+
+@pytest.mark.parametrize("key", [key for key in ROWS if key.startswith("force_single_quote_line/")])
+def test_a_line_that_is_no_quotation_is_refused(key):
+    assert not is_quote(ROWS[key]["input"])
+
+
+def test_every_row_is_kept_or_named():
+    tested = ("strip_line_labels_multiline/", "normalize_protagonist_refs/", "normalize_user_refs/", "dialogue_echo_score/")
+    tested += ("is_redundant_turn_dialogue/", "extract_single_quote/", "strip_square_brackets/", "strip_meta/02", "strip_meta/07")
+
+    assert [key for key in ROWS if not key.startswith((*tested, *NOT_OURS))] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "mended"),
+    [("[서술] 사야는 웃는다.", "사야는 웃는다."), ('[대사]"응."', '"응."'), ("그는 [사야]를 본다.", "그는 사야를 본다.")],
+)
+def test_a_label_in_brackets_still_goes(line, mended):
+    assert mend(line) == mended
