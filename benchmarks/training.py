@@ -1,6 +1,6 @@
 """How fast training is: our SFT and GRPO against the predecessor's settings and plain TRL, on this machine.
 
-    python benchmarks/training.py [--parts sft grpo memory] [--shape smoke|tiny|qwen3-4b] [--steps N] [--threads 1] [--json]
+    python benchmarks/training.py [--parts sft grpo memory] [--shape smoke|tiny|wide|qwen3-4b] [--steps N] [--threads 1] [--json]
 
 Every case runs in a process of its own, alone, on the same random-weight Qwen3 and the same synthetic rows, and prints
 
