@@ -202,6 +202,7 @@ def run_grpo(case: str, steps: int, folder: Path) -> dict[str, Any]:
     from trl.trainer.grpo_config import GRPOConfig as TrlConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 
+    from rplab.llm.fused_head import fused_head
     from rplab.llm.grpo_trainer import LabGrpoTrainer, trainer_arguments
 
     config = GrpoConfig.model_validate(
@@ -235,7 +236,8 @@ def run_grpo(case: str, steps: int, folder: Path) -> dict[str, Any]:
 
         to_float32(trainer.model)
         fuse_adapters(trainer.model)
-    trainer.train()
+    with fused_head(case == "lab-grpo"):
+        trainer.train()
     log = [row for row in trainer.state.log_history if "completions/mean_length" in row]
     seconds = clock.times[-1] - clock.times[0]
     return {

@@ -100,7 +100,7 @@ RP_MODEL = (
     ),
     Node(_train("merge", "rplab.llm.merge:merge_adapter", MergeConfig, 3), lambda p: p.llm.merge, {"base": "base", "adapter": "sft2"}),
     Node(
-        _train("grpo", "rplab.llm.grpo:train_grpo", GrpoConfig, 2),
+        _train("grpo", "rplab.llm.grpo:train_grpo", GrpoConfig, 3),
         lambda p: p.llm.grpo,
         {"model": "merge", "dataset": "dataset", "base": "base", "adapter": "sft2"},
     ),
@@ -110,7 +110,7 @@ RP_MODEL = (
         {"base": "merge", "adapter": "grpo", "other_base": "base"},
     ),
     Node(
-        _train("evaluate", "rplab.llm.evaluate:evaluate_models", EvaluateConfig, 2),
+        _train("evaluate", "rplab.llm.evaluate:evaluate_models", EvaluateConfig, 3),
         lambda p: p.llm.evaluate,
         {"base": "base", "sft": "merge", "grpo": "grpo_merge", "dataset": "dataset"},
     ),

@@ -28,6 +28,7 @@ from transformers.utils.import_utils import is_flash_attn_4_available
 
 from rplab.errors import ConfigError, ModelError
 from rplab.llm.config import Attention
+from rplab.llm.cpu_attention import causal_attention
 
 logger = logging.getLogger(__name__)
 
@@ -208,19 +209,28 @@ def _by_dialogue(
         own_key, own_value = keys[index], values[index]
         if before is not None and (prefix := before[index]) is not None:
             own_key, own_value = torch.cat([keys[prefix], own_key], dim=2), torch.cat([values[prefix], own_value], dim=2)
-        mask = _causal_mask(own_query.shape[2], own_key.shape[2], sliding_window, query.device)
-        part = scaled_dot_product_attention(
-            own_query,
-            own_key,
-            own_value,
-            attn_mask=mask,
-            dropout_p=dropout,
-            is_causal=mask is None,
-            scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
-        )
-        parts.append(part)
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
+        parts.append(_causal(own_query, own_key, own_value, dropout, scaling, sliding_window).transpose(1, 2))
+    return torch.cat(parts, dim=1)
+
+
+def _causal(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None, sliding_window: int | None
+) -> torch.Tensor:
+    """Attend from the last positions of the keys to all before them."""
+    half = query.dtype in (torch.bfloat16, torch.float16)  # in float32 torch is as fast
+    if half and not query.is_cuda and dropout == 0.0 and (sliding_window is None or key.shape[2] <= sliding_window):
+        return causal_attention(query, key, value, query.shape[3] ** -0.5 if scaling is None else scaling)
+    mask = _causal_mask(query.shape[2], key.shape[2], sliding_window, query.device)
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=mask is None,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
 
 
 def _with_one_filler(lengths: list[int]) -> list[int]:

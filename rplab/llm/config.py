@@ -109,10 +109,20 @@ class BaseConfig(StageConfig):
         return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(folder.iterdir()) if path.is_file()]
 
 
-class SftConfig(StageConfig):
-    """Stages `sft1` and `sft2`: supervised fine-tuning of a LoRA adapter."""
+class AdapterTraining(StageConfig):
+    """What every training of an adapter is told."""
 
     seed: int = 42
+    fused: bool = True
+    """Compute each adapter in one step with its layer (`rplab.llm.fused_lora`) and, on a CPU, the loss in one step with the head
+    (`rplab.llm.fused_head`); false: PEFT's and TRL's own, operator by operator."""
+    report_to: Annotated[tuple[Tracker, ...], RunOnly()] = ()
+    """Trackers beside metrics.jsonl: tensorboard, trackio, wandb."""
+
+
+class SftConfig(AdapterTraining):
+    """Stages `sft1` and `sft2`: supervised fine-tuning of a LoRA adapter."""
+
     view: Literal["sft1", "sft2"] = "sft1"
     """Which view of the dataset is learnt: single-turn or multi-turn."""
     precision: Precision = "nf4"
@@ -135,8 +145,6 @@ class SftConfig(StageConfig):
     optimiser: OptimiserSettings = OptimiserSettings()
     activation_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, about a third slower."""
-    fused_lora: bool = True
-    """Compute each adapter in one step with its layer (`rplab.llm.fused_lora`); false: PEFT's own layers, operator by operator."""
     eval_rows: int = Field(default=128, ge=1)
     """Held-out dialogues whose loss is measured before and after, and every `eval_steps`."""
     eval_steps: int | None = Field(default=None, ge=1)
@@ -147,8 +155,6 @@ class SftConfig(StageConfig):
     """Longest of these answers."""
     save_steps: int = Field(default=25, ge=1)
     """Steps between checkpoints; a killed run loses at most this many."""
-    report_to: Annotated[tuple[Tracker, ...], RunOnly()] = ()
-    """Trackers beside metrics.jsonl: tensorboard, trackio, wandb."""
 
     @property
     def passes_per_step(self) -> int:
@@ -197,14 +203,13 @@ class RelevanceSettings(_Section):
     timeout_s: float = Field(default=60.0, gt=0)
 
 
-class GrpoConfig(StageConfig):
+class GrpoConfig(AdapterTraining):
     """Stage `grpo`: group-relative policy optimisation (Shao et al. 2024) of a new adapter on the merged model.
 
     Rollouts are drawn at temperature 1 without nucleus, top-k or repetition penalty: the trainer's probabilities know only
     the temperature, so that anything else makes the gradient wrong. There are no settings for it on purpose.
     """
 
-    seed: int = 42
     precision: Precision = "bf16"
     start: Literal["auto", "merged", "adapter"] = "auto"
     """`merged`: a new adapter on the merged model (the start policy is that model, for free). `adapter`: go on with the adapter of
@@ -238,8 +243,6 @@ class GrpoConfig(StageConfig):
     """Clip range of the probability ratio."""
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=1e-5)
     activation_checkpointing: bool = False
-    fused_lora: bool = True
-    """Compute each adapter in one step with its layer (`rplab.llm.fused_lora`); false: PEFT's own layers, operator by operator."""
     collapse_steps: int = Field(default=10, ge=2)
     """Stop with an error after this many steps in a row without any reward difference or with every reply cut off."""
     logged_completions: int = Field(default=64, ge=0)
@@ -247,8 +250,6 @@ class GrpoConfig(StageConfig):
     probes: int = Field(default=16, ge=1)
     """Held-out prompts with references kept for the parity check of the merge."""
     save_steps: int = Field(default=20, ge=1)
-    report_to: Annotated[tuple[Tracker, ...], RunOnly()] = ()
-    """Trackers beside metrics.jsonl: tensorboard, trackio, wandb."""
 
     @model_validator(mode="after")
     def _divides(self) -> GrpoConfig:

@@ -21,6 +21,8 @@ from torch.autograd import Function
 
 _LEVELS = 1 << 16
 """Dropout decides by 16 random bits a number: a quarter of the generator's work, and within 1e-5 of the share asked for."""
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Bytes of a number -> integers of that width."""
 
 
 def fuse_adapters(model: PeftModel) -> int:
@@ -63,31 +65,37 @@ class _Fused(Function):
             scale: alpha / rank.
             share: Share of the inputs that is dropped.
         """
-        kept = _draw_kept(x, share) if share else None
+        mask = _draw_mask(x, share) if share else None
         ctx.scale = scale / (1 - share)
-        rows = (x if kept is None else x * kept).reshape(-1, x.shape[-1])
+        rows = _masked(x, mask).reshape(-1, x.shape[-1])
         middle = torch.mm(rows, a.to(x.dtype).t()).mul_(ctx.scale)
-        ctx.save_for_backward(x, kept, middle, a, b)
+        ctx.save_for_backward(x, None if mask is None else mask.to(torch.int8), middle, a, b)
         return torch.addmm(out.reshape(-1, out.shape[-1]), middle, b.to(x.dtype).t()).view(out.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the gradients of `out`, `x`, `a` and `b`."""
-        x, kept, middle, a, b = ctx.saved_tensors
+        x, small_mask, middle, a, b = ctx.saved_tensors
+        mask = None if small_mask is None else small_mask.to(_INTEGERS[x.element_size()])
         upper = grad.reshape(-1, grad.shape[-1])
         to_middle = torch.mm(upper, b.to(grad.dtype)).mul_(ctx.scale)
-        rows = (x if kept is None else x * kept).reshape(-1, x.shape[-1])
+        rows = _masked(x, mask).reshape(-1, x.shape[-1])
         grad_a = torch.mm(to_middle.t(), rows).to(a.dtype)
         grad_b = torch.mm(upper.t(), middle).to(b.dtype)
         grad_x = None
         if ctx.needs_input_grad[1]:
-            grad_x = torch.mm(to_middle, a.to(grad.dtype)).view(x.shape)
-            if kept is not None:
-                grad_x.mul_(kept)
+            grad_x = _masked(torch.mm(to_middle, a.to(grad.dtype)).view(x.shape), mask)
         return grad, grad_x, grad_a, grad_b, None, None
 
 
-def _draw_kept(x: Tensor, share: float) -> Tensor:
-    """Return which numbers of `x` stay, from the global generator of its device."""
+def _draw_mask(x: Tensor, share: float) -> Tensor:
+    """Return integers as wide as the numbers of `x`, from the global generator of its device: all bits set where one stays, else 0."""
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(1 << 63), None)
-    return (bits.view(torch.int16)[: x.numel()] >= round(share * _LEVELS) - _LEVELS // 2).view(x.shape)
+    drawn = bits.view(torch.int16)[: x.numel()].view(x.shape)
+    mask = torch.empty(x.shape, dtype=_INTEGERS[x.element_size()], device=x.device)
+    return torch.ge(drawn, round(share * _LEVELS) - _LEVELS // 2, out=mask).neg_()
+
+
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return `x` with 0 where the mask is 0; bits, because multiplying with booleans converts them first (five times as slow)."""
+    return x if mask is None else (x.view(mask.dtype) & mask).view(x.dtype)

@@ -29,6 +29,7 @@ from rplab.llm.bootstrap import difference_interval
 from rplab.llm.callbacks import CollapseDetector, MetricsFile, StageCallback
 from rplab.llm.checkpoint import latest_checkpoint
 from rplab.llm.config import GrpoConfig
+from rplab.llm.fused_head import fused_head
 from rplab.llm.fused_lora import fuse_adapters
 from rplab.llm.grpo_start import Start, choose_start
 from rplab.llm.grpo_trainer import LabGrpoTrainer, trainer_arguments
@@ -184,7 +185,7 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback)
     assert isinstance(trainer.model, PeftModel)
     to_float32(trainer.model)
-    if config.fused_lora:
+    if config.fused:
         fuse_adapters(trainer.model)
     return trainer, callback
 
@@ -231,7 +232,8 @@ def _context(columns: dict[str, Any]) -> RewardContext:
 
 def _run(trainer: LabGrpoTrainer, checkpoint: str | None, config: GrpoConfig) -> None:
     try:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        with fused_head(config.fused):
+            trainer.train(resume_from_checkpoint=checkpoint)
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"grpo: out of memory. Lower micro_batch ({config.micro_batch}), prompts_per_step ({config.prompts_per_step}) or "

@@ -25,5 +25,7 @@ PLAIN_END = re.compile(r"[가-힣]다[\s.!?…~,\"'”’)]*$")
 ALLOWED = re.compile(r"[가-힣ㅋㅎㅠㅜ0-9\s.,!?…~·\-–—:;'’‘\"“”()%]")
 SHORT_ITEMS = 6
 """From so many one-word items in a row on, a sentence is a list and not speech."""
+SHORT_SENTENCE = 3
+"""Sentences with fewer letters may be said twice ("응. 응."); one inside another counts from one letter more ("고마워. 정말 고마워.")."""
 REORDERED_WORDS = 4
 """From so many different words on, words shared with the player's line count as copied whatever their order."""

@@ -42,6 +42,7 @@ from rplab.llm.reward_patterns import (
     PLAIN_END,
     REORDERED_WORDS,
     SHORT_ITEMS,
+    SHORT_SENTENCE,
     SPEECH_VERB,
     SUBJECT,
 )
@@ -266,11 +267,20 @@ def score_repetition(text: str, _reply: Reply, context: RewardContext) -> float:
         value -= 0.5
     if text.count(context.protagonist) > len(sentences) + 1:
         value -= 0.3
-    said = [fold(sentence) for sentence in split_sentences(text.replace('"', " "))]
-    long = [sentence for sentence in said if len(sentence) >= 3]
-    if len(long) != len(set(long)):
-        value -= 0.5
-    return value
+    return value - _said_again(text)
+
+
+def _said_again(text: str) -> float:
+    """Return what a reply loses for sentences that say nothing new: half for each equal one, a quarter for each contained one.
+
+    The polite ending is left out of the comparison, so that "더 들려줘. 더 들려줘요." is the same sentence twice. A sentence
+    inside a longer one may be emphasis ("보고 싶어. 정말 보고 싶어."), and alone is no loop.
+    """
+    said = [fold(sentence).removesuffix("요") for sentence in split_sentences(text.replace('"', " "))]
+    equal = sum(count - 1 for sentence, count in Counter(said).items() if len(sentence) >= SHORT_SENTENCE)
+    different = {sentence for sentence in said if len(sentence) > SHORT_SENTENCE}
+    contained = sum(any(sentence in other for other in different - {sentence}) for sentence in different)
+    return 0.5 * equal + 0.25 * contained
 
 
 def score_script(text: str, _reply: Reply, context: RewardContext) -> float:

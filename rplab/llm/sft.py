@@ -28,6 +28,7 @@ from rplab.llm.adapter import ADAPTER_WEIGHTS, adapter_folder, adapter_settings,
 from rplab.llm.callbacks import MetricsFile, StageCallback
 from rplab.llm.checkpoint import latest_checkpoint
 from rplab.llm.config import LoraSettings, SftConfig
+from rplab.llm.fused_head import fused_head
 from rplab.llm.fused_lora import fuse_adapters
 from rplab.llm.heldout import HeldOut, gain_interval, measure_loss
 from rplab.llm.lineage import Lineage, check_base, model_fingerprint, read_lineage, write_lineage
@@ -211,7 +212,7 @@ def fit_adapter(
     if config.eval_steps is not None:
         measure = partial(_mean_loss, model, held, padding)
         callbacks.append(ProgressEval(config.eval_steps, measure, best, samples, metrics, label))
-    if config.fused_lora:
+    if config.fused:
         fuse_adapters(model)
     rows = Dataset.from_list([{"input_ids": example.input_ids, "labels": example.labels} for example in train])
     with kept_adapters(model):
@@ -229,7 +230,7 @@ def fit_adapter(
         file.rewind(found[0] if found else 0)
     if found:
         logger.info("%s: going on from step %d", label, found[0])
-    with advice_when_out_of_memory(label, config):
+    with advice_when_out_of_memory(label, config), fused_head(config.fused):
         trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
     if callback.stopped:
         context.check_stop()

@@ -8,7 +8,7 @@ from torch import nn
 
 from rplab.llm.adapter import new_adapter
 from rplab.llm.config import LoraSettings
-from rplab.llm.fused_lora import _draw_kept, _Fused, fuse_adapters
+from rplab.llm.fused_lora import _draw_mask, _Fused, _masked, fuse_adapters
 from rplab.llm.precision import load_model, model_folder
 
 
@@ -69,10 +69,12 @@ def test_gradients_of_the_one_step_are_right_to_the_last_digits():
 def test_dropout_drops_its_share_repeats_with_the_seed_and_reaches_the_gradient():
     x = torch.randn(64, 512)
     torch.manual_seed(4)
-    kept = _draw_kept(x, 0.25)
+    mask = _draw_mask(x, 0.25)
     torch.manual_seed(4)
 
-    assert torch.equal(kept, _draw_kept(x, 0.25))
+    assert torch.equal(mask, _draw_mask(x, 0.25))
+    kept = mask == -1
+    assert torch.equal(_masked(x, mask), torch.where(kept, x, 0.0))
     assert float(kept.float().mean()) == pytest.approx(0.75, abs=0.01)
     torch.manual_seed(4)
     x.requires_grad_()

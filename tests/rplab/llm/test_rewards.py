@@ -59,6 +59,8 @@ IDEALS = [(text, CASUAL) for text in IDEAL_CASUAL] + [(text, POLITE) for text in
 
 HACKS = {
     "empty": ("", CASUAL),
+    "the same request three times": ('하루는 턱을 괸다.\n"책 이야기를 더 들려줘. 더 들려줘. 더 들려줘. 여기서 다시 말할게."', CASUAL),
+    "the same request, once polite": ('하루는 턱을 괸다.\n"더 들려줘. 더 들려줘. 더 들려줘요. 조금 쉬자."', CASUAL),
     "blank": ("   \n \n", CASUAL),
     "only marks": ('...\n"..."', CASUAL),
     "narration only": ("하루는 창밖을 보다가 천천히 고개를 돌려 상대를 바라보았다.", CASUAL),
@@ -243,6 +245,19 @@ def test_good_reply_with_the_players_words_is_no_echo():
     against = context(user="내일 같이 바다에 갈래?")
 
     assert score('하루는 눈을 반짝인다.\n"바다? 좋아, 내일 아침에 같이 가자."', against)["echo"] == 1.0
+
+
+def test_emphasis_is_no_loop_and_every_further_round_costs():
+    def repetition(speech: str) -> float:
+        return score(f'하루는 창밖을 보다가 천천히 고개를 돌린다.\n"{speech}"', CASUAL)["repetition"]
+
+    assert repetition("고마워. 정말 고마워. 내일 또 봐.") == 1.0
+    assert 0.7 <= repetition("보고 싶어. 정말 보고 싶어. 내일은 꼭 와.") < 1.0
+    once, twice = (
+        repetition("오늘은 더 들려줘. 비가 오네. 오늘은 더 들려줘."),
+        repetition("더 들려줘. 비가 오네. 더 들려줘. 자, 더 들려줘."),
+    )
+    assert twice < once < 0.7
 
 
 def test_length_falls_smoothly_on_both_sides():
