@@ -34,6 +34,7 @@ from rplab import errors
 from rplab.artifact import Artifact, Manifest
 from rplab.errors import LabError, StageInterrupted
 from rplab.jsonl import storage_error
+from rplab.libraries import configure_libraries
 from rplab.stage import Progress, Stage, StageConfig, StageRun, explain_miss, lookup, point_latest, run_stage, stage_key
 from rplab.worker import DISK_FULL_EXIT
 
@@ -164,17 +165,14 @@ def _rebuild(kind: type[LabError], message: str) -> LabError:
 
 def _child_environment(machine: Machine) -> dict[str, str]:
     environment = dict(os.environ)
+    configure_libraries(environment)
     environment.update(
         PYTHONUNBUFFERED="1",
-        HF_HUB_DISABLE_TELEMETRY="1",
-        DO_NOT_TRACK="1",
-        TOKENIZERS_PARALLELISM="false",
         CUBLAS_WORKSPACE_CONFIG=":4096:8",  # deterministic matrix products on CUDA
     )
     # glibc gives every large tensor back to the kernel and takes it anew: page faults cost a tiny model a third of its time
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31))
-    environment.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # see rplab.llm.standalone
     if machine.processes > 1:
         environment.update(RPLAB_PROCESSES=str(machine.processes), RPLAB_SHARDING=machine.sharding)
     if machine.hub_offline:
