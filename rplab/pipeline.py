@@ -144,7 +144,7 @@ VOICE = (
         {"data": "voice_preprocess"},
     ),
     Node(
-        Stage("voice_export", 2, "rplab.tts.export_stage:export_trained", VoiceExportConfig, isolate=True),
+        Stage("voice_export", 3, "rplab.tts.export_stage:export_trained", VoiceExportConfig, isolate=True),
         lambda p: p.voice and p.voice.export,
         {"train": "voice_train"},
     ),

@@ -47,7 +47,9 @@ def _eval(arguments: argparse.Namespace) -> int:
     judges = Judges(open_asr(arguments.asr) if arguments.asr else None, open_dnsmos())
     embedded = arguments.voice == "embedded"
     config = (
-        VoiceConfig() if embedded else VoiceConfig(engine="onnx", folder=arguments.voice, bert=arguments.bert, threads=arguments.threads)
+        VoiceConfig()
+        if embedded
+        else VoiceConfig(engine="onnx", folder=arguments.voice, bert=arguments.bert, threads=arguments.threads, spin=True)
     )
     voice = open_voice(config)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -30,13 +30,14 @@ _CACHED = 64
 class BertFeatures:
     """Features of Japanese text, 1024 a character."""
 
-    def __init__(self, folder: Path, *, device: Device = "cpu", threads: int = 0, prefer: str = "") -> None:
+    def __init__(self, folder: Path, *, device: Device = "cpu", threads: int = 0, spin: bool = False, prefer: str = "") -> None:
         """Load the first variant that works.
 
         Args:
             folder: See the module.
             device: Where it runs.
             threads: As in `Graph`.
+            spin: As in `Graph`.
             prefer: A variant to try first: int8, fp16 or fp32.
 
         Raises:
@@ -53,7 +54,7 @@ class BertFeatures:
                 failures.append(f"{name}: {path.name} is not there")
                 continue
             try:
-                self._graph = Graph(path, device=device, threads=threads)
+                self._graph = Graph(path, device=device, threads=threads, spin=spin)
                 self._probe()
             except ModelError as error:
                 failures.append(f"{name}: {error}")

@@ -35,6 +35,9 @@ class VoiceConfig(StageConfig):
     """`onnx`: where the networks run."""
     threads: int = Field(default=0, ge=0, le=64)
     """`onnx`: threads inside an operator; 0 = onnxruntime's choice."""
+    spin: bool = False
+    """`onnx`: threads wait for each other without sleeping while a sentence is made: 4 % faster where the cores have nothing else to
+    do. Off in play, where the language model writes on while the voice speaks."""
     speed: float = Field(default=1.0, ge=0.5, le=2.0)
     """Rate of speech; 1.0 is the voice's own."""
     pitch: float = Field(default=0.0, ge=-12.0, le=12.0)

@@ -37,7 +37,7 @@ def open_voices(configs: Mapping[str, VoiceConfig]) -> dict[str, VoiceEngine]:
     Raises:
         AudioError, ModelError, ConfigError: See `open_voice`.
     """
-    shared: dict[tuple[Path, str, int], BertFeatures] = {}
+    shared: dict[tuple[Path, str, int, bool], BertFeatures] = {}
     return {name: _open_onnx(config, shared) if config.engine == "onnx" else _open_openjtalk(config) for name, config in configs.items()}
 
 
@@ -46,16 +46,18 @@ def _open_openjtalk(config: VoiceConfig) -> VoiceEngine:
     return engine
 
 
-def _open_onnx(config: VoiceConfig, shared: dict[tuple[Path, str, int], BertFeatures]) -> VoiceEngine:
+def _open_onnx(config: VoiceConfig, shared: dict[tuple[Path, str, int, bool], BertFeatures]) -> VoiceEngine:
     if not config.folder:
         raise ConfigError("the voice engine onnx needs its files. Set voice.folder to the folder of a voice (rplab tts export)")
     path = Path(config.folder).expanduser()
     folder = Path(config.bert).expanduser() if config.bert else path / "bert"
     bert: BertFeatures | None = None
     if config.bert or folder.is_dir():
-        key = (folder.resolve(), config.device, config.threads)
+        key = (folder.resolve(), config.device, config.threads, config.spin)
         if key not in shared:
-            shared[key] = importlib.import_module("rplab.tts.bert").BertFeatures(folder, device=config.device, threads=config.threads)
+            shared[key] = importlib.import_module("rplab.tts.bert").BertFeatures(
+                folder, device=config.device, threads=config.threads, spin=config.spin
+            )
         bert = shared[key]
     module = importlib.import_module("rplab.tts.onnx_engine")
     options = module.OnnxVoiceOptions(
@@ -68,6 +70,7 @@ def _open_onnx(config: VoiceConfig, shared: dict[tuple[Path, str, int], BertFeat
         loudness_dbfs=config.loudness_dbfs,
         device=config.device,
         threads=config.threads,
+        spin=config.spin,
     )
     engine: VoiceEngine = module.OnnxVoice(path, bert=bert, options=options)
     return engine

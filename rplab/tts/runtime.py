@@ -128,14 +128,16 @@ def prepare(reading: Reading, features: FloatArray | None) -> NetworkInput:
 class SplitVoice:
     """Encoder, flow and decoder as three graphs."""
 
-    def __init__(self, paths: tuple[Path, Path, Path], size: VoiceSize, *, device: Device = "cpu", threads: int = 0) -> None:
+    def __init__(
+        self, paths: tuple[Path, Path, Path], size: VoiceSize, *, device: Device = "cpu", threads: int = 0, spin: bool = False
+    ) -> None:
         """Load the graphs.
 
         Raises:
             ModelError: One of them is missing, corrupt or of another kind.
         """
         self.size = size
-        self._encoder, self._flow = (Graph(path, device=device, threads=threads) for path in paths[:2])
+        self._encoder, self._flow = (Graph(path, device=device, threads=threads, spin=spin) for path in paths[:2])
         self._workers = 1 if self._flow.provider.startswith("CUDA") else min(_MAX_WORKERS, threads or _num_cores())
         self._decoder = Graph(paths[2], device=device, threads=1)
         self._pool = ThreadPoolExecutor(self._workers, "decode") if self._workers > 1 else None
@@ -231,14 +233,14 @@ class SplitVoice:
 class MonoVoice:
     """One graph with the family's signature."""
 
-    def __init__(self, path: Path, size: VoiceSize, *, device: Device = "cpu", threads: int = 0) -> None:
+    def __init__(self, path: Path, size: VoiceSize, *, device: Device = "cpu", threads: int = 0, spin: bool = False) -> None:
         """Load the graph.
 
         Raises:
             ModelError: Missing, corrupt or with other inputs.
         """
         self.size = size
-        self._graph = Graph(path, device=device, threads=threads)
+        self._graph = Graph(path, device=device, threads=threads, spin=spin)
         self._graph.require((*MONO_INPUTS, *_OTHER_NAMES), "JP-Extra voice")
 
     def speak(self, sentence: NetworkInput, request: SpeechRequest) -> Iterator[FloatArray]:
@@ -289,7 +291,7 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def open_model(files: VoiceFiles, *, device: Device = "cpu", threads: int = 0) -> VoiceModel:
+def open_model(files: VoiceFiles, *, device: Device = "cpu", threads: int = 0, spin: bool = False) -> VoiceModel:
     """Load the graphs of a voice: split when it loads, else mono, with one notice.
 
     Raises:
@@ -297,11 +299,11 @@ def open_model(files: VoiceFiles, *, device: Device = "cpu", threads: int = 0) -
     """
     if files.split is not None:
         try:
-            return SplitVoice(files.split, files.config.size, device=device, threads=threads)
+            return SplitVoice(files.split, files.config.size, device=device, threads=threads, spin=spin)
         except ModelError as error:
             if files.mono is None:
                 raise
             logger.warning("%s is used instead of the split graphs: %s", files.mono.name, error)
     if files.mono is None:
         raise AudioError(f"{files.path}: no ONNX model in it")
-    return MonoVoice(files.mono, files.config.size, device=device, threads=threads)
+    return MonoVoice(files.mono, files.config.size, device=device, threads=threads, spin=spin)

@@ -87,13 +87,14 @@ def _mapped_dictionaries() -> list[tuple[int, int]]:
 class Graph:
     """One loaded graph; inputs are matched by name, cast and shaped as the graph declares them."""
 
-    def __init__(self, path: Path, *, device: Device = "cpu", threads: int = 0) -> None:
+    def __init__(self, path: Path, *, device: Device = "cpu", threads: int = 0, spin: bool = False) -> None:
         """Load a graph.
 
         Args:
             path: `.onnx` or `.aivmx`.
             device: Where it runs.
             threads: Threads inside an operator; 0 = onnxruntime's choice.
+            spin: While the graph runs, its threads wait for each other without sleeping.
 
         Raises:
             ModelError: Missing, corrupt, or of an opset that this onnxruntime does not know.
@@ -105,7 +106,8 @@ class Graph:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         options.enable_mem_pattern = False  # every sentence has a length of its own; a pattern for each costs 40 MB and gains nothing
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the core to the text model
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # never between two runs
         # the arena would otherwise grow by powers of two: 100 MB more for a full-size voice
         settings: Mapping[str, dict[str, Any]] = {"CPUExecutionProvider": {"arena_extend_strategy": "kSameAsRequested"}}
         providers = [(name, settings.get(name, {})) for name in choose_providers(device)]

@@ -19,11 +19,13 @@ _KNEE = 0.6
 
 def limit_peaks(samples: NDArray[np.floating]) -> Samples:
     """Return `samples` with everything above the knee bent smoothly below `CEILING`; not-a-number becomes silence."""
-    clean = np.nan_to_num(samples.astype(np.float64, copy=False), nan=0.0, posinf=CEILING, neginf=-CEILING)
-    level = np.abs(clean)
-    span = CEILING - _KNEE
-    bent = _KNEE + span * np.tanh((level - _KNEE) / span)
-    return np.where(level <= _KNEE, clean, np.sign(clean) * bent).astype(np.float32)
+    limited = samples.astype(np.float32)
+    loud = np.flatnonzero(~(np.abs(limited) <= _KNEE))  # not-a-number compares with nothing
+    if loud.size:
+        clean = np.nan_to_num(samples[loud].astype(np.float64), nan=0.0, posinf=CEILING, neginf=-CEILING)
+        span, excess = CEILING - _KNEE, np.abs(clean) - _KNEE
+        limited[loud] = np.where(excess <= 0, clean, np.sign(clean) * (_KNEE + span * np.tanh(excess / span)))
+    return limited
 
 
 def trim_edges(samples: Samples, rate_hz: int, *, threshold: float = 0.004, margin_s: float = 0.012) -> Samples:
