@@ -12,11 +12,12 @@ machine is busy for all of them, and the best of `--rounds` counts. Reported for
 * `pieces_difference`: largest difference of decoding in pieces to decoding at once.
 * memory of the process that only speaks.
 
-`--bert` is a folder of `rplab tts export-bert`, `--deberta` the model it was made from (for torch), `--hayakoe` the Python
-of an environment with `pip install hayakoe`: it runs our mono graph, with its names for the inputs, and our int8 BERT, or that of
+Voice and BERT are full-size models with random weights, made here (minutes, 3.5 GB; kept in `--folder`). `--bert` is a folder
+of `rplab tts export-bert` instead, `--deberta` the model it was made from (for torch). `--hayakoe` is the Python of an
+environment with `pip install hayakoe`: it runs our mono graph, with its names for the inputs, and our int8 BERT, or that of
 `--peer-bert`: one from a plain export, as peers distribute it, copies and multiplies whole tables of relative positions.
-`--sbv2` is one with `pip install style-bert-vits2-mk[torch]`: the family's own network in torch eager. `torch` is ours in
-torch eager, whose attention is banded and so already faster.
+`--sbv2` is one with `pip install style-bert-vits2-mk[torch]`: the family's own network in torch eager. `torch` is transformers'
+BERT and our network in torch eager, whose attention is banded and so already faster than the family's.
 Random weights speak noise, so durations are set to 6 frames a phone (70 ms, as in speech).
 """
 
@@ -32,7 +33,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,10 @@ def main() -> int:
     parser.add_argument("--size", choices=("full", "small"), default="full")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bert", type=Path)
+    parser.add_argument("--bert", type=Path, help="exported BERT (default: one with random weights is made and exported)")
     parser.add_argument("--peer-bert", type=Path, help="BERT that HayaKoe gets (default: ours)")
-    parser.add_argument("--deberta", type=Path)
+    parser.add_argument("--deberta", type=Path, help="the model that --bert was made from")
+    parser.add_argument("--no-bert", action="store_true", help="measure the network alone")
     parser.add_argument("--hayakoe", type=Path, metavar="PYTHON")
     parser.add_argument("--sbv2", type=Path, metavar="PYTHON")
     parser.add_argument("--folder", type=Path, help="keep the exported voice here; used again when it is there")
@@ -66,8 +67,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as temporary:
         arguments.folder = (arguments.folder or Path(temporary) / "voice").absolute()
-        if not (arguments.folder / "config.json").is_file():
-            export_random_voice(arguments.size, arguments.folder)
+        make_models(arguments)
         peer = lay_out_for_hayakoe(arguments, Path(temporary)) if arguments.hayakoe else None
         rows = [row for threads in arguments.threads for row in compare(arguments, threads, peer)]
     result = {"machine": platform.processor() or platform.machine(), "size": arguments.size, "rows": rows}
@@ -75,33 +75,6 @@ def main() -> int:
         json.dumps(result, ensure_ascii=False) if arguments.json else "\n".join("  ".join(f"{k}={v}" for k, v in r.items()) for r in rows)
     )
     return 0
-
-
-def export_random_voice(size: str, folder: Path) -> None:
-    """Export a voice with random weights whose phones last `FRAMES_PER_PHONE` frames."""
-    import torch
-
-    from rplab.tts.export_onnx import export_voice
-    from rplab.tts.model.generator import Generator
-    from rplab.tts.model.hyper import VoiceConfigFile
-    from rplab.tts.model.layers import NormConv1d, NormConvTranspose1d
-    from rplab.tts.training_config import SIZES
-
-    torch.manual_seed(0)
-    generator = Generator(replace(SIZES[size], num_speakers=1)).eval()
-    with torch.no_grad():
-        generator.dp.proj.weight.zero_()
-        # half of all phones are blanks
-        generator.dp.proj.bias.fill_(math.log(FRAMES_PER_PHONE / 2 - 0.5))
-        for layer in generator.dec.modules():  # the training's start is nearly silent: a difference would not show
-            if isinstance(layer, NormConv1d | NormConvTranspose1d):
-                layer.init_normal(layer.weight_v[0].numel() ** -0.5)
-    started = time.monotonic()
-    config = VoiceConfigFile(generator.size, "random", {"one": 0}, {"Neutral": 0})
-    styles = np.zeros((1, 256), dtype=np.float32)
-    graphs = export_voice(generator, config, styles, folder, forms=("split", "mono"))
-    worst = max(graph.max_difference for graph in graphs)
-    print(f"exported in {time.monotonic() - started:.0f} s, largest difference to torch {worst:.1e}", file=sys.stderr)
 
 
 def lay_out_for_hayakoe(arguments: argparse.Namespace, temporary: Path) -> Path:
@@ -126,6 +99,22 @@ def lay_out_for_hayakoe(arguments: argparse.Namespace, temporary: Path) -> Path:
             node.input[index] = names.get(name, name)
     onnx.save(model, speaker / "synthesizer.onnx")
     return source
+
+
+def make_models(arguments: argparse.Namespace) -> None:
+    """Make what is not there yet: the voice, and BERT unless one was given or none is wanted."""
+    folder: Path = arguments.folder
+    wants_bert = arguments.bert is None and not arguments.no_bert and arguments.size == "full"
+    if wants_bert:
+        arguments.deberta, arguments.bert = folder / "deberta", folder / "bert"
+    if (folder / "config.json").is_file() and not (wants_bert and not (folder / "bert/model_int8.onnx").is_file()):
+        return
+    from voice_models import export_random_bert, export_random_voice
+
+    if not (folder / "config.json").is_file():
+        export_random_voice(arguments.size, folder, FRAMES_PER_PHONE)
+    if wants_bert:
+        export_random_bert(arguments.deberta, arguments.bert)
 
 
 class Side:
@@ -267,9 +256,9 @@ def pieces_difference(voice: Any) -> float:
 def serve_torch(arguments: argparse.Namespace) -> None:
     """Speak with torch eager, weight norm in place as in training code; BERT through transformers when given."""
     import torch
+    from transformers import AutoModel
 
     from rplab.tts.bert_vocab import BertVocabulary
-    from rplab.tts.export_bert import _load
     from rplab.tts.export_stage import load_generator
     from rplab.tts.frontend import normalise, split_sentences
     from rplab.tts.g2p import read_text
@@ -278,7 +267,7 @@ def serve_torch(arguments: argparse.Namespace) -> None:
 
     torch.set_num_threads(arguments.threads[0])
     generator, _ = load_generator(arguments.folder, from_family(arguments.folder / "config.json"))
-    bert = _load(arguments.deberta) if arguments.deberta else None
+    bert = AutoModel.from_pretrained(arguments.deberta).eval() if arguments.deberta else None
     vocabulary = BertVocabulary(arguments.deberta / "vocab.txt") if arguments.deberta else None
     noise = torch.randn(1, generator.size.inter_channels, 4000) * 0.6
     style, speaker = torch.zeros(1, 256), torch.zeros(1, dtype=torch.long)
@@ -290,7 +279,7 @@ def serve_torch(arguments: argparse.Namespace) -> None:
                 reading, features = read_text(part), None
                 if bert is not None and vocabulary is not None:
                     ids = torch.from_numpy(vocabulary.ids(reading.text)[None])
-                    features = bert(ids, torch.ones_like(ids))[0].numpy()
+                    features = bert(ids, torch.ones_like(ids), output_hidden_states=True).hidden_states[-3][0].numpy()
                 sentence = prepare(reading, features)
                 arrays = [torch.from_numpy(a) for a in (sentence.phones, sentence.tones, sentence.languages, sentence.bert)]
                 started = time.perf_counter()
