@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rplab.cli.data_jobs import Job, run_or_estimate
+from rplab.cli.data_estimate import run_or_estimate
+from rplab.cli.data_jobs import Job
 from rplab.cli.data_options import Commands, add_command, add_in_out, add_seed, positive
 from rplab.cli.text_model import add_estimate, add_text_model, read_backend
 from rplab.errors import ConfigError

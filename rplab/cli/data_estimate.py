@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rplab.cli.data_jobs import Job
+from rplab.cli.data_jobs import Job, run_job
 from rplab.cli.text_model import Reporter, stop_on_signal
 from rplab.l10n import tr
 
 if TYPE_CHECKING:
     from rplab.dialogue.pilot import Pilot
+
+
+def run_or_estimate(job: Job, arguments: argparse.Namespace) -> int:
+    """Run a job, or its pilot when `--estimate` asks for that."""
+    if arguments.estimate:
+        return show_estimate(job, arguments.estimate, as_json=arguments.json)
+    return run_job(job, as_json=arguments.json, force=arguments.force)
 
 
 def show_estimate(job: Job, num_items: int, *, as_json: bool) -> int:

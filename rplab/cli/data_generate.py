@@ -7,7 +7,8 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from rplab.cli.data_jobs import build_job, read_job, run_job, run_or_estimate
+from rplab.cli.data_estimate import run_or_estimate
+from rplab.cli.data_jobs import build_job, read_job, run_job
 from rplab.cli.data_options import Commands, add_command, add_seed, positive
 from rplab.cli.text_model import add_estimate, add_text_model, read_budget
 from rplab.errors import ConfigError

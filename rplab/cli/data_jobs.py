@@ -88,15 +88,6 @@ def build_job(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Path
     return Job(stage, function, config, inputs, main, out, first_requests=(lambda: first_requests(single)) if single else None)
 
 
-def run_or_estimate(job: Job, arguments: argparse.Namespace) -> int:
-    """Run a job, or its pilot when `--estimate` asks for that."""
-    if arguments.estimate:
-        from rplab.cli.data_estimate import show_estimate
-
-        return show_estimate(job, arguments.estimate, as_json=arguments.json)
-    return run_job(job, as_json=arguments.json, force=arguments.force)
-
-
 def run_job(job: Job, *, as_json: bool, answers: tuple[Path, ...] = (), force: bool = False) -> int:
     """Run a job to its output file and print what came of it.
 

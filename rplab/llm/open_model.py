@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 from rplab.errors import ModelError
 from rplab.llm.eval_config import Precision
 from rplab.llm.model_folder import check_model_folder
-from rplab.llm.template import install_template
+from rplab.llm.template_adoption import install_template
 
 _FP32_MAX_PARAMETERS = 1_000_000_000
 """On a CPU, models up to this size run in fp32 (exact and fast enough); larger ones in bf16, which halves the memory."""

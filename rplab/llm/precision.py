@@ -25,7 +25,8 @@ from rplab.errors import ModelError
 from rplab.llm import attention
 from rplab.llm.config import Attention, Precision
 from rplab.llm.model_folder import check_model_folder
-from rplab.llm.template import END_OF_TEXT, TURN_END, check_vocabulary, end_id, install_template, pad_id
+from rplab.llm.template import END_OF_TEXT, TURN_END, check_vocabulary, end_id, pad_id
+from rplab.llm.template_adoption import install_template
 
 logger = logging.getLogger(__name__)
 

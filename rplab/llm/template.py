@@ -52,37 +52,6 @@ def template_hash(template: str) -> str:
     return hashlib.sha256(template.encode()).hexdigest()
 
 
-def install_template(tokenizer: Any) -> None:
-    """Give `tokenizer` a template that can be trained with, its end of turn as end token, and a padding token.
-
-    Tokenizers with ChatML's tokens (the Qwen family) get ours. Others keep their own; one without any gets a plain one
-    that ends every turn with the end token. Doing it twice changes nothing.
-
-    Raises:
-        ModelError: There is no way to tell the assistant's turns in this template; says why, and what to do.
-    """
-    from rplab.llm.template_adoption import adopt_template  # it needs the functions below
-
-    vocabulary = tokenizer.get_vocab()
-    if TURN_START in vocabulary and TURN_END in vocabulary and _is_chatml(tokenizer):
-        tokenizer.chat_template = TEMPLATE
-        tokenizer.eos_token = TURN_END
-        tokenizer.pad_token = END_OF_TEXT if END_OF_TEXT in vocabulary else (tokenizer.pad_token or TURN_END)
-    else:
-        adopt_template(tokenizer)
-    tokenizer.padding_side = "left"
-
-
-def _is_chatml(tokenizer: Any) -> bool:
-    """Return whether a model that has ChatML's tokens also writes its turns in ChatML (Phi-4, for one, does not)."""
-    if not tokenizer.chat_template:
-        return True
-    try:
-        return f"{TURN_START}user\n" in render(tokenizer, [{"role": "user", "content": "-"}], reply_follows=True)
-    except (TemplateMismatchError, TypeError, ValueError):
-        return False
-
-
 def end_id(tokenizer: Any) -> int:
     """Return the token that ends a turn."""
     return int(tokenizer.eos_token_id)

@@ -1,4 +1,4 @@
-"""Taking over a model of another family: its template, its end of turn, its padding.
+"""Giving a tokenizer a template that can be trained with; for a model of another family its own, with end of turn and padding.
 
 A template is tried on a dialogue with two system texts and three exchanges. What it must do: every prompt's render is the
 beginning of the dialogue's render (training and inference read the same), every reply stands there as it is, and a
@@ -16,7 +16,19 @@ from typing import Any
 from jinja2 import TemplateError
 
 from rplab.errors import DataError, ModelError
-from rplab.llm.template import END_OF_TEXT, IGNORED, MARK, control_texts, encode_dialogue, render, reply_spans
+from rplab.llm.template import (
+    END_OF_TEXT,
+    IGNORED,
+    MARK,
+    TEMPLATE,
+    TURN_END,
+    TURN_START,
+    TemplateMismatchError,
+    control_texts,
+    encode_dialogue,
+    render,
+    reply_spans,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +66,35 @@ _FOLDED = (
 )
 _FIXED_DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 """Some templates write today's date into the prompt; a model would train and play under different ones."""
+
+
+def install_template(tokenizer: Any) -> None:
+    """Give `tokenizer` a template that can be trained with, its end of turn as end token, and a padding token.
+
+    Tokenizers with ChatML's tokens (the Qwen family) get ours. Others keep their own; one without any gets a plain one
+    that ends every turn with the end token. Doing it twice changes nothing.
+
+    Raises:
+        ModelError: There is no way to tell the assistant's turns in this template; says why, and what to do.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if TURN_START in vocabulary and TURN_END in vocabulary and _is_chatml(tokenizer):
+        tokenizer.chat_template = TEMPLATE
+        tokenizer.eos_token = TURN_END
+        tokenizer.pad_token = END_OF_TEXT if END_OF_TEXT in vocabulary else (tokenizer.pad_token or TURN_END)
+    else:
+        adopt_template(tokenizer)
+    tokenizer.padding_side = "left"
+
+
+def _is_chatml(tokenizer: Any) -> bool:
+    """Return whether a model that has ChatML's tokens also writes its turns in ChatML (Phi-4, for one, does not)."""
+    if not tokenizer.chat_template:
+        return True
+    try:
+        return f"{TURN_START}user\n" in render(tokenizer, [{"role": "user", "content": "-"}], reply_follows=True)
+    except (TemplateMismatchError, TypeError, ValueError):
+        return False
 
 
 def adopt_template(tokenizer: Any) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
 
-from rplab.llm.template import END_OF_TEXT, TURN_END, TURN_START, install_template
+from rplab.llm.template import END_OF_TEXT, TURN_END, TURN_START
+from rplab.llm.template_adoption import install_template
 
 logger = logging.getLogger(__name__)
 

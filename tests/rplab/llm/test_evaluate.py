@@ -17,7 +17,7 @@ from rplab.llm.evaluate import evaluate_models
 from rplab.llm.generate import TextModel
 from rplab.llm.nll import measure_nll
 from rplab.llm.rewards import RewardContext
-from rplab.llm.template import install_template
+from rplab.llm.template_adoption import install_template
 from rplab.stage import StageContext
 
 CONFIG = EvaluateConfig(

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from rplab.errors import ModelError
-from rplab.llm.template import IGNORED, encode_dialogue, encode_prompt, install_template, render
+from rplab.llm.template import IGNORED, encode_dialogue, encode_prompt, render
+from rplab.llm.template_adoption import install_template
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "assets"))
 from model_families import FAMILIES, make_tokenizer, write_family

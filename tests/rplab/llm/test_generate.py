@@ -12,7 +12,7 @@ from rplab.errors import DataError, ModelError
 from rplab.llm.eval_config import DecodingConfig
 from rplab.llm.generate import TextModel
 from rplab.llm.sampling import RowSampler, TextPieces
-from rplab.llm.template import install_template
+from rplab.llm.template_adoption import install_template
 
 CORPUS = ["사야는 창밖을 보다가 고개를 든다.", '"왔구나. 비가 와서 못 오는 줄 알았어."', "今日は寒いね。 雨が止んだら行こう。"] * 4
 CHAT = [{"role": "system", "content": "당신은 사야다."}, {"role": "user", "content": "안녕?"}]

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from rplab.llm.eval_config import DecodingConfig
 from rplab.llm.generate import TextModel
-from rplab.llm.template import install_template
+from rplab.llm.template_adoption import install_template
 
 SYSTEM = {"role": "system", "content": "너는 사야다. 숲속 서점에서 카즈키와 이야기한다. 짧게 답한다. " * 4}
 ASK = [{"role": "system", "content": "대화에서 기억할 것을 적는다. " * 6}, {"role": "user", "content": "비가 왔다."}]

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from rplab.errors import DataError, ModelError
 from rplab.llm.rows import without_last_exchange, without_oldest_exchange
-from rplab.llm.template import IGNORED, TURN_END, encode_completion, encode_dialogue, encode_prompt, install_template, render
+from rplab.llm.template import IGNORED, TURN_END, encode_completion, encode_dialogue, encode_prompt, render
+from rplab.llm.template_adoption import install_template
 from rplab.llm.tokenizer import train_tokenizer
 
 REPLY = '사야는 고개를 든다.\n"왔구나. 기다렸어."'

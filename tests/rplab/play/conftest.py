@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from rplab.character import load_card
 from rplab.dialogue.pack import load_pack
 from rplab.dialogue.singleturn_text import card_system_text
-from rplab.llm.template import install_template
+from rplab.llm.template_adoption import install_template
 from rplab.translator.prompt import TranslationPrompt
 
 REPLY = '사야는 창밖을 보다가 고개를 든다.\n"왔구나. 비가 와서 걱정했어."'

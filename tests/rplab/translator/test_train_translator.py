@@ -16,7 +16,8 @@ from rplab.artifact import content_digest, list_files
 from rplab.errors import DataError, StageInterrupted
 from rplab.jsonl import write_rows
 from rplab.llm.config import LoraSettings, OptimiserSettings
-from rplab.llm.template import IGNORED, install_template
+from rplab.llm.template import IGNORED
+from rplab.llm.template_adoption import install_template
 from rplab.stage import StageContext
 from rplab.translator.config import TranslatorConfig, TranslatorEvalConfig, TranslatorGates
 from rplab.translator.evaluate import evaluate_translator
