@@ -61,9 +61,7 @@ class LocalModel:
         hf_logging.disable_progress_bar()
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, attn_implementation="sdpa", **arguments
-            )
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **arguments)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise ModelError(
                 f"{folder}: cannot be loaded ({str(error).strip().splitlines()[0][:300]}). Copy or download it again"

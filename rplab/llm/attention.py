@@ -45,6 +45,16 @@ class Prefixes:
     """(keys) positions of the row that are the keys of the first dialogue, of the second..., on the device."""
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """How scores become weights."""
+
+    dropout: float
+    scaling: float
+    sliding_window: int | None
+    softcap: float | None
+
+
 _packed: ContextVar[bool] = ContextVar("rplab_packed", default=False)
 
 
@@ -110,6 +120,7 @@ def varlen_attention(
     max_length_q: int | None = None,
     max_length_k: int | None = None,
     prefixes: Prefixes | None = None,
+    softcap: float | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend within each dialogue of a packed row, or as SDPA does when nothing is packed.
@@ -128,31 +139,39 @@ def varlen_attention(
         max_length_q: Longest dialogue.
         max_length_k: Most keys of a dialogue.
         prefixes: What a dialogue sees before itself. None: nothing.
+        softcap: Scores are bent below this (Gemma 2); no fast kernel does that, so that it is written out.
         options: Whatever else the model passes on.
 
     Returns:
         (1, T, heads, head dim), None.
 
     Raises:
-        ModelError: A packed row without borders: the model swallows them.
+        ModelError: A packed row without borders: the model swallows them. Or attention sinks, which would be left out.
     """
+    if options.get("s_aux") is not None:
+        raise ModelError(f"{type(module).__name__} has attention sinks, which no attention here computes. Take another base")
     if cu_seq_lens_q is None and _packed.get():
         raise ModelError(
             f"{type(module).__name__} does not hand the borders of packed dialogues to its attention, so they would see each other. "
             "Set packing: false and attention: sdpa (SFT), or take a base of the Qwen, Llama, Mistral or Gemma families"
         )
+    how = _Scores(dropout, query.shape[3] ** -0.5 if scaling is None else scaling, sliding_window, softcap)
     if cu_seq_lens_q is None or attention_mask is not None or query.shape[0] != 1:
+        if softcap is not None:
+            is_causal = attention_mask is None and query.shape[2] > 1
+            mask = _seen(query.shape[2], key.shape[2], None, query.device) if is_causal else attention_mask
+            return _written_out(query, key, value, mask, how).transpose(1, 2).contiguous(), None
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, sliding_window=sliding_window, **options
         )
-    if query.is_cuda and dropout == 0.0:
+    if query.is_cuda and dropout == 0.0 and softcap is None:
         if prefixes is not None:
             key, value = key.index_select(2, prefixes.key_places), value.index_select(2, prefixes.key_places)
         borders = cu_seq_lens_q, cu_seq_lens_q if cu_seq_lens_k is None else cu_seq_lens_k
         longest = int(max_length_q or 0), int(max_length_k or max_length_q or 0)
         return _by_kernel(query, key, value, borders, longest, scaling, sliding_window), None
     before = None if prefixes is None else prefixes.before
-    return _by_dialogue(query, key, value, cu_seq_lens_q.diff().tolist(), before, dropout, scaling, sliding_window), None
+    return _by_dialogue(query, key, value, cu_seq_lens_q.diff().tolist(), before, how), None
 
 
 def _by_kernel(
@@ -191,9 +210,7 @@ def _by_dialogue(
     value: torch.Tensor,
     lengths: list[int],
     before: Sequence[int | None] | None,
-    dropout: float,
-    scaling: float | None,
-    sliding_window: int | None,
+    how: _Scores,
 ) -> torch.Tensor:
     """Attend in one dialogue after the other.
 
@@ -209,28 +226,50 @@ def _by_dialogue(
         own_key, own_value = keys[index], values[index]
         if before is not None and (prefix := before[index]) is not None:
             own_key, own_value = torch.cat([keys[prefix], own_key], dim=2), torch.cat([values[prefix], own_value], dim=2)
-        parts.append(_causal(own_query, own_key, own_value, dropout, scaling, sliding_window).transpose(1, 2))
+        parts.append(_causal(own_query, own_key, own_value, how).transpose(1, 2))
     return torch.cat(parts, dim=1)
 
 
-def _causal(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None, sliding_window: int | None
-) -> torch.Tensor:
+def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: _Scores) -> torch.Tensor:
     """Attend from the last positions of the keys to all before them."""
+    queries, keys = query.shape[2], key.shape[2]
+    if how.softcap is not None:
+        return _written_out(query, key, value, _seen(queries, keys, how.sliding_window, query.device), how)
     half = query.dtype in (torch.bfloat16, torch.float16)  # in float32 torch is as fast
-    if half and not query.is_cuda and dropout == 0.0 and (sliding_window is None or key.shape[2] <= sliding_window):
-        return causal_attention(query, key, value, query.shape[3] ** -0.5 if scaling is None else scaling)
-    mask = _causal_mask(query.shape[2], key.shape[2], sliding_window, query.device)
+    plain = how.dropout == 0.0 and key.shape == value.shape and (how.sliding_window is None or keys <= how.sliding_window)
+    if half and plain and not query.is_cuda:
+        return causal_attention(query, key, value, how.scaling)
+    is_plain = queries == keys and (how.sliding_window is None or keys <= how.sliding_window)
     return scaled_dot_product_attention(
         query,
         key,
         value,
-        attn_mask=mask,
-        dropout_p=dropout,
-        is_causal=mask is None,
-        scale=scaling,
+        attn_mask=None if is_plain else _seen(queries, keys, how.sliding_window, query.device),
+        dropout_p=how.dropout,
+        is_causal=is_plain,
+        scale=how.scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
+
+
+def _written_out(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, how: _Scores) -> torch.Tensor:
+    """Attend operator by operator, with bent scores.
+
+    Args:
+        query: (B, heads, Q, head dim); `key` and `value` (B, key heads, K, head dim).
+        key: See `query`.
+        value: See `query`.
+        mask: Broadcastable to (B, heads, Q, K), True where a query sees; None: everywhere.
+        how: With `softcap`.
+    """
+    assert how.softcap is not None
+    repeats = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    scores = how.softcap * torch.tanh(query @ key.transpose(2, 3) * (how.scaling / how.softcap))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    probs = torch.softmax(scores, dim=-1, dtype=torch.float32).nan_to_num(0.0).to(query.dtype)  # padding sees nothing
+    return torch.dropout(probs, how.dropout, train=how.dropout > 0) @ value
 
 
 def _with_one_filler(lengths: list[int]) -> list[int]:
@@ -241,10 +280,8 @@ def _with_one_filler(lengths: list[int]) -> list[int]:
     return [*lengths[:kept], len(lengths) - kept] if kept < len(lengths) else lengths
 
 
-def _causal_mask(queries: int, keys: int, sliding_window: int | None, device: torch.device) -> torch.Tensor | None:
-    """Return what the last `queries` of `keys` positions see, or None where plain causal attention says it."""
-    if queries == keys and (sliding_window is None or keys <= sliding_window):
-        return None
+def _seen(queries: int, keys: int, sliding_window: int | None, device: torch.device) -> torch.Tensor:
+    """Return (queries, keys): what the last `queries` of `keys` positions see."""
     distance = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)[None, :]
     return distance >= 0 if sliding_window is None else (distance >= 0) & (distance < sliding_window)
 

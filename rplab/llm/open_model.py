@@ -38,7 +38,7 @@ def open_model(folder: Path, precision: Precision, device: str | None) -> tuple[
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, dtype=_dtype(precision, folder, place), attn_implementation="sdpa"
+            folder, local_files_only=True, trust_remote_code=False, dtype=_dtype(precision, folder, place)
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: cannot be loaded ({error}). Make the stage that wrote it again, or copy the folder anew") from error

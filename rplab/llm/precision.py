@@ -70,9 +70,19 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def num_embeddings(folder: Path) -> int:
     """Return how many tokens a model knows, from its config.json."""
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    size = _setting(folder, "vocab_size")
     return int(size) if size is not None else 1 << 30
+
+
+def bends_scores(folder: Path) -> bool:
+    """Return whether a model's attention caps its scores softly (Gemma 2), from its config.json."""
+    return (folder / "config.json").is_file() and _setting(folder, "attn_logit_softcapping") is not None
+
+
+def _setting(folder: Path, name: str) -> Any:
+    """Return a setting of a model's language part; None without it."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config.get(name, (config.get("text_config") or {}).get(name))
 
 
 def ending_config(tokenizer: Any, folder: Path | None) -> GenerationConfig:
@@ -106,6 +116,8 @@ def load_model(folder: Path, precision: Precision, attention_name: Attention = "
     Raises:
         ModelError: It cannot be read.
     """
+    if bends_scores(folder):  # ours is the only one here that can
+        attention_name = "varlen"
     arguments: dict[str, Any] = {"dtype": _DTYPES[precision], "attn_implementation": attention.implementation(attention_name)}
     if precision == "nf4":
         arguments["quantization_config"] = BitsAndBytesConfig(

@@ -9,6 +9,8 @@ import torch
 import trl
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
@@ -117,8 +119,13 @@ def make_model(family: str, vocabulary: int) -> Any:
         return LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, tie_word_embeddings=family == "llama3_base", **SHAPE, **ends))
     if family == "mistral":
         return MistralForCausalLM(MistralConfig(vocab_size=vocabulary, sliding_window=32, **SHAPE, **ends))
-    if family.startswith("gemma"):
-        kinds = ["sliding_attention", "full_attention"]
+    kinds = ["sliding_attention", "full_attention"]
+    if family == "gemma2":  # with bent scores, in attention (low enough to show) and in the head
+        bent = {"attn_logit_softcapping": 0.5, "final_logit_softcapping": 30.0, "query_pre_attn_scalar": 16}
+        return Gemma2ForCausalLM(
+            Gemma2Config(vocab_size=vocabulary, head_dim=16, sliding_window=32, layer_types=kinds, **bent, **SHAPE, **ends)
+        )
+    if family == "gemma3":
         return Gemma3ForCausalLM(
             Gemma3TextConfig(vocab_size=vocabulary, head_dim=16, sliding_window=32, layer_types=kinds, **SHAPE, **ends)
         )

@@ -137,8 +137,40 @@ def test_a_tokenizer_of_another_model_is_named(tmp_path):
         load_tokenizer(folder)
 
 
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "mistral"])
+def test_packed_dialogues_and_single_ones_read_as_the_makers_own_attention_does(name, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from rplab.llm.attention import packed_forward
+    from rplab.llm.precision import load_model
+
+    folder = write_family(name, tmp_path / name)
+    ours = load_model(folder, "fp32", "sdpa" if name == "gemma2" else "varlen")
+    theirs = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, attn_implementation="eager")
+    dialogues = [torch.randint(5, 250, (1, length), generator=torch.Generator().manual_seed(length)) for length in (50, 37)]
+    borders = torch.tensor([0, 50, 87], dtype=torch.int32)
+    places = torch.cat([torch.arange(50), torch.arange(37)])[None]
+
+    with torch.no_grad():
+        wanted = [theirs(ids, use_cache=False).logits[0] for ids in dialogues]
+        with packed_forward():
+            packed = ours(
+                torch.cat(dialogues, dim=1), position_ids=places, cu_seq_lens_q=borders, cu_seq_lens_k=borders, max_length_q=50,
+                max_length_k=50, use_cache=False,
+            ).logits[0]  # fmt: skip
+        alone = [ours(ids, use_cache=False).logits[0] for ids in dialogues]
+        padded = ours(
+            torch.cat([torch.zeros(1, 13, dtype=torch.long), dialogues[1]], dim=1),
+            attention_mask=torch.tensor([[0] * 13 + [1] * 37]), position_ids=torch.tensor([[0] * 13 + list(range(37))]), use_cache=False,
+        ).logits[0, 13:]  # fmt: skip
+
+    assert torch.allclose(packed, torch.cat(wanted), atol=1e-4)
+    assert torch.allclose(torch.cat(alone), torch.cat(wanted), atol=1e-4)
+    assert torch.allclose(padded, wanted[1], atol=1e-4)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gpt2", "gemma3", "neox"])
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "gemma3", "neox"])
 def test_another_family_goes_through_the_whole_chain(name, stages, toy, tmp_path):
     from rplab.llm.base import make_base
     from rplab.llm.config import BaseConfig, GrpoConfig, MergeConfig, SftConfig
