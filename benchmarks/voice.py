@@ -107,13 +107,15 @@ def make_models(arguments: argparse.Namespace) -> None:
     wants_bert = arguments.bert is None and not arguments.no_bert and arguments.size == "full"
     if wants_bert:
         arguments.deberta, arguments.bert = folder / "deberta", folder / "bert"
-    if (folder / "config.json").is_file() and not (wants_bert and not (folder / "bert/model_int8.onnx").is_file()):
-        return
+    needs_voice = not (folder / "config.json").is_file()
+    needs_bert = wants_bert and not (folder / "bert/model_int8.onnx").is_file()
+    if not needs_voice and not needs_bert:
+        return  # without loading torch
     from voice_models import export_random_bert, export_random_voice
 
-    if not (folder / "config.json").is_file():
+    if needs_voice:
         export_random_voice(arguments.size, folder, FRAMES_PER_PHONE)
-    if wants_bert:
+    if needs_bert:
         export_random_bert(arguments.deberta, arguments.bert)
 
 

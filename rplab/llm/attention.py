@@ -236,10 +236,10 @@ def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: _S
     if how.softcap is not None:
         return _written_out(query, key, value, _seen(queries, keys, how.sliding_window, query.device), how)
     half = query.dtype in (torch.bfloat16, torch.float16)  # in float32 torch is as fast
-    plain = how.dropout == 0.0 and key.shape == value.shape and (how.sliding_window is None or keys <= how.sliding_window)
-    if half and plain and not query.is_cuda:
+    sees_all = how.sliding_window is None or keys <= how.sliding_window
+    if half and sees_all and how.dropout == 0.0 and key.shape == value.shape and not query.is_cuda:
         return causal_attention(query, key, value, how.scaling)
-    is_plain = queries == keys and (how.sliding_window is None or keys <= how.sliding_window)
+    is_plain = sees_all and queries == keys
     return scaled_dot_product_attention(
         query,
         key,
